@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The arrays that an architecture keeps for each memslot, while one layout
+ * replaces another.
+ */
+#ifndef _MEMSLOT_OPS_ARCH_H
+#define _MEMSLOT_OPS_ARCH_H
+
+#include "layout.h"
+
+int arch_layout_prepare(struct layout_change *c);
+void arch_layout_unprepare(struct layout_change *c);
+int arch_layout_share(struct layout_change *c);
+void arch_layout_settle(struct layout_change *c);
+
+#endif /* _MEMSLOT_OPS_ARCH_H */

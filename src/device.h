@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _MEMSLOT_OPS_DEVICE_H
+#define _MEMSLOT_OPS_DEVICE_H
+
+#include <linux/types.h>
+#include <linux/kvm_memslot_ops.h>
+
+/* Pieces after one split, slots before one merge. */
+#define MEMSLOT_OPS_MAX_PIECES	64
+
+int memslot_device_register(u32 type);
+
+#endif /* _MEMSLOT_OPS_DEVICE_H */
