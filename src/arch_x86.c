@@ -12,7 +12,7 @@
 #include "arch.h"
 #include "compat/compat.h"
 #include "lpage.h"
-#include "slots.h"
+#include "swap.h"
 #include "wrapper/kvm.h"
 
 /* Are there shadow page tables, or could rmaps have been made for any? */
@@ -97,7 +97,7 @@ int arch_layout_share(struct layout_change *c)
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	slots_mmu_lock_quiet(kvm);
+	mmu_lock_quiet(kvm);
 
 	if (compat_has_external_tracker(kvm)) {
 		write_unlock(&kvm->mmu_lock);
@@ -127,7 +127,7 @@ int arch_layout_share(struct layout_change *c)
  */
 void arch_layout_settle(struct layout_change *c)
 {
-	slots_mmu_lock_quiet(c->kvm);
+	mmu_lock_quiet(c->kvm);
 	lpage_hold(c->span, c->old, c->nr_old, -1);
 	write_unlock(&c->kvm->mmu_lock);
 }

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What is the same for all operations in whether they can act on a slot. */
+/*
+ * Checks of what user space asks for, before anything changes.
+ */
+#include <linux/uaccess.h>
+
 #include "check.h"
 #include "compat/compat.h"
 
@@ -18,6 +22,33 @@ int check_supported(struct kvm *kvm, const struct kvm_memory_slot *slot)
 
 	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES || kvm->dirty_ring_size)
 		return -EOPNOTSUPP;
+
+	return 0;
+}
+
+/**
+ * check_larger() - can a slot grow to a size?
+ * @slot: the slot
+ * @size: its new size in bytes
+ *
+ * Whether the slot would end beyond the highest gfn is KVM's to say, when it
+ * allocates the new slot's arrays.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int check_larger(const struct kvm_memory_slot *slot, u64 size)
+{
+	u64 gpa = slot->base_gfn << PAGE_SHIFT;
+
+	if (!PAGE_ALIGNED(size) || size >> PAGE_SHIFT <= slot->npages)
+		return -EINVAL;
+
+	if (size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES || gpa + size < gpa)
+		return -EINVAL;
+
+	/* KVM reads and writes guest memory with __get_user() and its like. */
+	if (!access_ok((void __user *)slot->userspace_addr, size))
+		return -EINVAL;
 
 	return 0;
 }

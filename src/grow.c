@@ -1,28 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-#include <linux/uaccess.h>
-
 #include "check.h"
 #include "layout.h"
 #include "ops.h"
 #include "slots.h"
-
-static int check_new_size(const struct kvm_memory_slot *slot, u64 size)
-{
-	u64 old_size = (u64)slot->npages << PAGE_SHIFT;
-	u64 gpa = slot->base_gfn << PAGE_SHIFT;
-
-	if (!PAGE_ALIGNED(size) || size <= old_size)
-		return -EINVAL;
-
-	if (size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES || gpa + size < gpa)
-		return -EINVAL;
-
-	/* KVM reads and writes guest memory with __get_user() and its like. */
-	if (!access_ok((void __user *)slot->userspace_addr, size))
-		return -EINVAL;
-
-	return 0;
-}
 
 /**
  * memslot_grow() - make a slot larger at its end
@@ -45,7 +25,7 @@ int memslot_grow(struct kvm *kvm, const struct kvm_memslot_grow *args)
 	if (IS_ERR(old))
 		return PTR_ERR(old);
 
-	r = check_new_size(old, args->memory_size);
+	r = check_larger(old, args->memory_size);
 	if (r)
 		return r;
 

@@ -10,6 +10,7 @@
 #include "debug.h"
 #include "layout.h"
 #include "slots.h"
+#include "swap.h"
 #include "trace.h"
 #include "wrapper/kvm.h"
 

@@ -8,13 +8,11 @@
 
 #include <linux/kvm_host.h>
 
+struct kvm_memslots *slots_inactive(struct kvm *kvm, u16 as_id);
 struct kvm_memory_slot *slots_find(struct kvm *kvm, u32 slot);
 bool slots_overlap(struct kvm *kvm, u16 as_id, gfn_t start, gfn_t end);
 void slots_replace(struct kvm *kvm, u16 as_id,
 		   struct kvm_memory_slot *const *old, unsigned int nr_old,
 		   struct kvm_memory_slot *const *new, unsigned int nr_new);
-u64 slots_swap(struct kvm *kvm, u16 as_id);
-void slots_wait_for_readers(struct kvm *kvm, u16 as_id);
-void slots_mmu_lock_quiet(struct kvm *kvm);
 
 #endif /* _MEMSLOT_OPS_SLOTS_H */

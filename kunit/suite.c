@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Unit tests of what is logic: the two slot sets, where huge mappings are
+ * allowed, and the checks of what user space asks for.  The code under test is
+ * included, for it exports nothing.
+ */
+#include <kunit/test.h>
+#include <linux/module.h>
+#include <linux/prandom.h>
+#include <linux/random.h>
+
+#include "../src/check.c"
+#include "../src/lpage.c"
+#include "../src/slots.c"
+
+static unsigned int seed;
+module_param(seed, uint, 0444);
+MODULE_PARM_DESC(seed, "of the random cases; 0 for a new one each time");
+
+static struct rnd_state rnd;
+
+static u32 below(u32 bound)
+{
+	return prandom_u32_state(&rnd) % bound;
+}
+
+static struct kvm_memory_slot *new_slot(struct kunit *test, int id, gfn_t base_gfn,
+					unsigned long npages, unsigned long hva)
+{
+	struct kvm_memory_slot *slot = kunit_kzalloc(test, sizeof(*slot), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, slot);
+	slot->id = id;
+	slot->base_gfn = base_gfn;
+	slot->npages = npages;
+	slot->userspace_addr = hva;
+
+	return slot;
+}
+
+/*
+ * Arrays of counts with KVM's rule for a new slot, written down a second time:
+ * one reason for an end inside the first or the last frame, or for host
+ * addresses that are not congruent.
+ */
+static void give_lpage_info(struct kunit *test, struct kvm_memory_slot *slot)
+{
+	unsigned long i;
+	int level;
+
+	for_each_huge_level(level) {
+		u64 pages = KVM_PAGES_PER_HPAGE(level);
+		gfn_t end = slot->base_gfn + slot->npages;
+		unsigned long nr = DIV64_U64_ROUND_UP(end, pages) -
+				   div64_u64(slot->base_gfn, pages);
+		struct kvm_lpage_info *info;
+
+		info = kunit_kcalloc(test, nr, sizeof(*info), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, info);
+
+		for (i = 0; i < nr; i++) {
+			if ((slot->userspace_addr >> PAGE_SHIFT) % pages != slot->base_gfn % pages)
+				info[i].disallow_lpage = 1;
+		}
+		if (slot->base_gfn % pages)
+			info[0].disallow_lpage = 1;
+		if (end % pages)
+			info[nr - 1].disallow_lpage = 1;
+
+		slot->arch.lpage_info[level - PG_LEVEL_2M] = info;
+	}
+}
+
+/* A slot of up to 4 GiB, with ends that are sometimes aligned. */
+static struct kvm_memory_slot *random_slot(struct kunit *test)
+{
+	static const unsigned int alignments[] = { 1, 7, 512, 512 * 512 };
+	unsigned int align = alignments[below(ARRAY_SIZE(alignments))];
+	gfn_t base_gfn = roundup(below(1 << 20), align);
+	unsigned long npages = roundup(1 + below(1 << 20), alignments[below(4)]);
+	gfn_t shift = below(4) ? 0 : below(1024);
+
+	return new_slot(test, 0, base_gfn, npages,
+			(base_gfn + (1UL << 30) + shift) << PAGE_SHIFT);
+}
+
+static void lpage_cut_is_kvms_rule(struct kunit *test)
+{
+	int round, level;
+
+	for (round = 0; round < 200; round++) {
+		struct kvm_memory_slot *slot = random_slot(test);
+
+		give_lpage_info(test, slot);
+
+		for_each_huge_level(level) {
+			gfn_t gfn;
+
+			for (gfn = slot->base_gfn; gfn < slot->base_gfn + slot->npages;
+			     gfn += 1 + below(600)) {
+				if (lpage_info(slot, gfn, level)->disallow_lpage !=
+				    lpage_cut(slot, gfn, level)) {
+					KUNIT_FAIL(test, "gfn %llx of %llx + %lx, hva %lx, level %d",
+						   gfn, slot->base_gfn, slot->npages,
+						   slot->userspace_addr, level);
+					return;
+				}
+			}
+		}
+	}
+}
+
+static u64 sum_of_counts(const struct kvm_memory_slot *slot)
+{
+	gfn_t last = slot->base_gfn + slot->npages - 1;
+	unsigned long i;
+	u64 sum = 0;
+	int level;
+
+	for_each_huge_level(level) {
+		for (i = 0; i <= lpage_index(slot, last, level); i++)
+			sum += slot->arch.lpage_info[level - PG_LEVEL_2M][i].disallow_lpage;
+	}
+
+	return sum;
+}
+
+/* Cut a slot into pieces, which are like slots that merge into it. */
+static unsigned int cut_randomly(struct kunit *test, const struct kvm_memory_slot *whole,
+				 struct kvm_memory_slot **pieces, unsigned int max)
+{
+	gfn_t gfn = whole->base_gfn, end = gfn + whole->npages;
+	unsigned int nr = 0;
+
+	while (gfn < end && nr < max) {
+		unsigned long npages = 1 + below(below(2) ? 1000 : end - gfn);
+
+		npages = min_t(u64, npages, end - gfn);
+		pieces[nr] = new_slot(test, nr, gfn, npages, whole->userspace_addr +
+				      ((gfn - whole->base_gfn) << PAGE_SHIFT));
+		nr++;
+		gfn += npages;
+	}
+
+	return nr;
+}
+
+static void lpage_hold_covers_every_cut(struct kunit *test)
+{
+	struct kvm_memory_slot *pieces[8];
+	unsigned int round, nr, i;
+	int level;
+
+	for (round = 0; round < 200; round++) {
+		struct kvm_memory_slot *span = random_slot(test);
+		u64 before;
+
+		give_lpage_info(test, span);
+		nr = cut_randomly(test, span, pieces, ARRAY_SIZE(pieces));
+		before = sum_of_counts(span);
+
+		lpage_hold(span, pieces, nr, 1);
+		for (i = 0; i < nr; i++) {
+			gfn_t first = pieces[i]->base_gfn, last = first + pieces[i]->npages - 1;
+
+			for_each_huge_level(level) {
+				KUNIT_EXPECT_EQ(test, lpage_info(span, first, level)->disallow_lpage,
+						lpage_cut(pieces[i], first, level) ||
+						(i && lpage_cut(pieces[i - 1], first - 1, level) &&
+						 lpage_info(span, first, level) ==
+						 lpage_info(span, first - 1, level)));
+				KUNIT_EXPECT_GE(test, lpage_info(span, last, level)->disallow_lpage,
+						(int)lpage_cut(pieces[i], last, level));
+			}
+		}
+
+		lpage_hold(span, pieces, nr, -1);
+		KUNIT_EXPECT_EQ(test, sum_of_counts(span), before);
+	}
+}
+
+/* A slot that ends inside a frame grows beyond it: held, then free. */
+static void lpage_hold_of_a_growth(struct kunit *test)
+{
+	struct kvm_memory_slot *old = new_slot(test, 0, 512, 1000, 512 << PAGE_SHIFT);
+	struct kvm_memory_slot *new = new_slot(test, 0, 512, 2048, 512 << PAGE_SHIFT);
+
+	give_lpage_info(test, new);
+
+	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 0);
+	lpage_hold(new, &old, 1, 1);
+	KUNIT_EXPECT_EQ(test, lpage_info(new, 512, PG_LEVEL_2M)->disallow_lpage, 0);
+	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 1);
+	KUNIT_EXPECT_EQ(test, lpage_info(new, 1536, PG_LEVEL_2M)->disallow_lpage, 0);
+	lpage_hold(new, &old, 1, -1);
+	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 0);
+}
+
+static struct kvm *new_vm(struct kunit *test)
+{
+	struct kvm *kvm = kunit_kzalloc(test, sizeof(*kvm), GFP_KERNEL);
+	int as_id, i;
+
+	KUNIT_ASSERT_NOT_NULL(test, kvm);
+	mutex_init(&kvm->slots_lock);
+	mutex_lock(&kvm->slots_lock);
+
+	for (as_id = 0; as_id < KVM_MAX_NR_ADDRESS_SPACES; as_id++) {
+		for (i = 0; i < 2; i++) {
+			struct kvm_memslots *set = &kvm->__memslots[as_id][i];
+
+			set->hva_tree = RB_ROOT_CACHED;
+			set->gfn_tree = RB_ROOT;
+			hash_init(set->id_hash);
+			set->node_idx = i;
+		}
+		rcu_assign_pointer(kvm->memslots[as_id], &kvm->__memslots[as_id][0]);
+	}
+
+	return kvm;
+}
+
+static void swap_sets(struct kvm *kvm, u16 as_id)
+{
+	rcu_assign_pointer(kvm->memslots[as_id], slots_inactive(kvm, as_id));
+}
+
+/* As an operation does it: into the inactive set, swap, into the other one. */
+static void replace(struct kvm *kvm, struct kvm_memory_slot **old, unsigned int nr_old,
+		    struct kvm_memory_slot **new, unsigned int nr_new)
+{
+	slots_replace(kvm, 0, old, nr_old, new, nr_new);
+	swap_sets(kvm, 0);
+	slots_replace(kvm, 0, old, nr_old, new, nr_new);
+}
+
+/* That both sets hold just these slots, by number, by frame and by host address. */
+static void expect_slots(struct kunit *test, struct kvm *kvm,
+			 struct kvm_memory_slot **slots, unsigned int nr)
+{
+	unsigned int i, round, found;
+
+	for (round = 0; round < 2; round++, swap_sets(kvm, 0)) {
+		struct kvm_memslots *set = __kvm_memslots(kvm, 0);
+		struct interval_tree_node *node;
+		struct kvm_memory_slot *slot;
+		struct rb_node *rb;
+		int bkt;
+
+		found = 0;
+		hash_for_each(set->id_hash, bkt, slot, id_node[set->node_idx])
+			found++;
+		KUNIT_EXPECT_EQ(test, found, nr);
+
+		for (i = 0, rb = rb_first(&set->gfn_tree); rb; rb = rb_next(rb), i++) {
+			slot = container_of(rb, struct kvm_memory_slot, gfn_node[set->node_idx]);
+			KUNIT_ASSERT_LT(test, i, nr);
+			KUNIT_EXPECT_PTR_EQ(test, slot, slots[i]);
+		}
+		KUNIT_EXPECT_EQ(test, i, nr);
+
+		found = 0;
+		for (node = interval_tree_iter_first(&set->hva_tree, 0, ULONG_MAX); node;
+		     node = interval_tree_iter_next(node, 0, ULONG_MAX))
+			found++;
+		KUNIT_EXPECT_EQ(test, found, nr);
+
+		for (i = 0; i < nr; i++) {
+			gfn_t last = slots[i]->base_gfn + slots[i]->npages - 1;
+			unsigned long hva = slots[i]->userspace_addr +
+					    (slots[i]->npages << PAGE_SHIFT) - 1;
+
+			KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, slots[i]->id), slots[i]);
+			KUNIT_EXPECT_PTR_EQ(test, __gfn_to_memslot(set, last), slots[i]);
+			node = interval_tree_iter_first(&set->hva_tree, hva, hva);
+			KUNIT_EXPECT_PTR_EQ(test, node, &slots[i]->hva_node[set->node_idx]);
+		}
+
+		slot = (void *)atomic_long_read(&set->last_used_slot);
+		for (i = 0; slot && i < nr && slots[i] != slot; i++)
+			;
+		KUNIT_EXPECT_TRUE_MSG(test, !slot || i < nr, "last_used_slot has left");
+	}
+}
+
+static void slots_are_replaced_in_both_sets(struct kunit *test)
+{
+	struct kvm_memory_slot *now[8], *next[8];
+	unsigned int round, nr, nr_next;
+
+	for (round = 0; round < 100; round++) {
+		struct kvm_memory_slot *whole = random_slot(test);
+		struct kvm *kvm = new_vm(test);
+
+		nr = cut_randomly(test, whole, now, ARRAY_SIZE(now));
+		replace(kvm, NULL, 0, now, nr);
+		expect_slots(test, kvm, now, nr);
+
+		nr_next = cut_randomly(test, whole, next, ARRAY_SIZE(next));
+		replace(kvm, now, nr, next, nr_next);
+		expect_slots(test, kvm, next, nr_next);
+
+		mutex_unlock(&kvm->slots_lock);
+		kunit_kfree(test, kvm);
+	}
+}
+
+static void slots_are_found(struct kunit *test)
+{
+	struct kvm_memory_slot *slot = new_slot(test, 5, 0x100, 0x10, 0x7000000);
+	struct kvm *kvm = new_vm(test);
+
+	replace(kvm, NULL, 0, &slot, 1);
+
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, 5), slot);
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, 6), ERR_PTR(-ENOENT));
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, 1 << 16 | 5), ERR_PTR(-ENOENT));
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, 2 << 16 | 5), ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, KVM_USER_MEM_SLOTS - 1), ERR_PTR(-ENOENT));
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, KVM_USER_MEM_SLOTS), ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, slots_find(kvm, 0xffff), ERR_PTR(-EINVAL));
+
+	KUNIT_EXPECT_TRUE(test, slots_overlap(kvm, 0, 0x10f, 0x110));
+	KUNIT_EXPECT_TRUE(test, slots_overlap(kvm, 0, 0xff, 0x101));
+	KUNIT_EXPECT_FALSE(test, slots_overlap(kvm, 0, 0x110, 0x1000));
+	KUNIT_EXPECT_FALSE(test, slots_overlap(kvm, 0, 0, 0x100));
+	KUNIT_EXPECT_FALSE(test, slots_overlap(kvm, 1, 0, 0x1000));
+
+	mutex_unlock(&kvm->slots_lock);
+}
+
+static void sizes_to_grow_to(struct kunit *test)
+{
+	const u64 max = KVM_MEM_MAX_NR_PAGES;
+	struct kvm_memory_slot *slot = new_slot(test, 0, 0x100, 0x10, 0x7000000);
+	struct kvm_memory_slot *high = new_slot(test, 0, U64_MAX >> PAGE_SHIFT, 1, 0x7000000);
+	struct kvm_memory_slot *top = new_slot(test, 0, 0x100, 1, TASK_SIZE_MAX - PAGE_SIZE);
+
+	KUNIT_EXPECT_EQ(test, check_larger(slot, 0x11 << PAGE_SHIFT), 0);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, max << PAGE_SHIFT), 0);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, (max + 1) << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, 0xf << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, 0x10 << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, (0x11 << PAGE_SHIFT) + 1), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, U64_MAX), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(slot, U64_MAX & PAGE_MASK), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(high, 2 << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_larger(top, 2 << PAGE_SHIFT), -EINVAL);
+}
+
+static void vms_that_are_refused(struct kunit *test)
+{
+	struct kvm_memory_slot *slot = new_slot(test, 0, 0x100, 0x10, 0x7000000);
+	struct kvm *kvm = new_vm(test);
+
+	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), 0);
+
+	slot->flags = KVM_MEM_READONLY;
+	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), 0);
+
+	slot->flags = KVM_MEM_LOG_DIRTY_PAGES;
+	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), -EOPNOTSUPP);
+
+	slot->flags = 0;
+	kvm->dirty_ring_size = 4096;
+	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), -EOPNOTSUPP);
+
+	mutex_unlock(&kvm->slots_lock);
+}
+
+static int suite_init(struct kunit_suite *suite)
+{
+	u32 used = seed ?: get_random_u32();
+
+	prandom_seed_state(&rnd, used);
+	kunit_info(suite, "seed=%u", used);
+
+	return 0;
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE(lpage_cut_is_kvms_rule),
+	KUNIT_CASE(lpage_hold_covers_every_cut),
+	KUNIT_CASE(lpage_hold_of_a_growth),
+	KUNIT_CASE(slots_are_replaced_in_both_sets),
+	KUNIT_CASE(slots_are_found),
+	KUNIT_CASE(sizes_to_grow_to),
+	KUNIT_CASE(vms_that_are_refused),
+	{}
+};
+
+static struct kunit_suite suite = {
+	.name = "kvm_memslot_ops",
+	.suite_init = suite_init,
+	.test_cases = cases,
+};
+kunit_test_suite(suite);
+
+MODULE_DESCRIPTION("Unit tests of kvm_memslot_ops");
+MODULE_LICENSE("GPL");

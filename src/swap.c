@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
+
+#include "compat/compat.h"
+#include "slots.h"
+#include "swap.h"
+#include "wrapper/kvm.h"
+
+/*
+ * Wait until no MMU notifier is between its start and its end, and keep new
+ * ones from starting.  slots_lock makes this the only waiter, as the rcuwait
+ * demands.
+ */
+static void lock_out_notifiers(struct kvm *kvm)
+	__acquires(&kvm->mn_invalidate_lock)
+{
+	lockdep_assert_held(&kvm->slots_lock);
+
+	for (;;) {
+		rcuwait_wait_event(&kvm->mn_memslots_update_rcuwait,
+				   !READ_ONCE(kvm->mn_active_invalidate_count),
+				   TASK_UNINTERRUPTIBLE);
+
+		spin_lock(&kvm->mn_invalidate_lock);
+		if (!kvm->mn_active_invalidate_count)
+			return;
+		spin_unlock(&kvm->mn_invalidate_lock);
+	}
+}
+
+/**
+ * slots_swap() - make the inactive set the active one
+ * @kvm: the VM
+ * @as_id: the address space
+ *
+ * From here on new readers meet the new layout.  Those that are inside a read
+ * section may go on with the old one until slots_wait_for_readers() returns.
+ *
+ * A notifier's start and end must meet the same slots, or
+ * mmu_invalidate_in_progress would not return to 0: hence the wait for those
+ * under way.
+ *
+ * Context: slots_lock and slots_arch_lock held; slots_arch_lock is released,
+ *	for a vCPU may be waiting for it inside a read section.
+ * Return: the generation while the update is in progress.
+ */
+u64 slots_swap(struct kvm *kvm, u16 as_id)
+	__releases(&kvm->slots_arch_lock)
+{
+	struct kvm_memslots *set = slots_inactive(kvm, as_id);
+
+	lockdep_assert_held(&kvm->slots_arch_lock);
+
+	set->generation = __kvm_memslots(kvm, as_id)->generation |
+			  KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS;
+
+	lock_out_notifiers(kvm);
+	rcu_assign_pointer(kvm->memslots[as_id], set);
+	spin_unlock(&kvm->mn_invalidate_lock);
+
+	mutex_unlock(&kvm->slots_arch_lock);
+
+	return set->generation;
+}
+
+/**
+ * slots_wait_for_readers() - wait until nobody uses the set that was swapped out
+ * @kvm: the VM
+ * @as_id: the address space
+ *
+ * Ends the update that slots_swap() began: translations cached since then are
+ * void once the generation moves on.
+ *
+ * Context: slots_lock held, and nothing that a reader may wait for.
+ */
+void slots_wait_for_readers(struct kvm *kvm, u16 as_id)
+{
+	struct kvm_memslots *set = __kvm_memslots(kvm, as_id);
+	u64 generation;
+
+	synchronize_srcu_expedited(&kvm->srcu);
+
+	/* Generations are unique across address spaces: each has its residue. */
+	generation = (set->generation & ~KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS) +
+		     kvm_arch_nr_memslot_as_ids(kvm);
+	kvm_call(kvm_arch_memslots_updated)(kvm, generation);
+	set->generation = generation;
+}
+
+/**
+ * mmu_lock_quiet() - take mmu_lock with no invalidation in progress
+ * @kvm: the VM
+ *
+ * Walkers of a slot's arrays that yield mmu_lock half-way, and do not hold
+ * slots_lock, keep mmu_invalidate_in_progress raised meanwhile.  Under this lock
+ * nobody holds a pointer into an array.
+ *
+ * Context: slots_lock held, mn_invalidate_lock not.  Takes mmu_lock for write.
+ */
+void mmu_lock_quiet(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
+{
+	write_lock(&kvm->mmu_lock);
+	while (kvm->mmu_invalidate_in_progress) {
+		write_unlock(&kvm->mmu_lock);
+		cond_resched();
+
+		/*
+		 * A stream of notifiers cannot starve this: none starts between
+		 * here and mmu_lock, and one that starts after it has to wait.
+		 * KVM's own zaps raise the count without being notifiers; hence
+		 * the loop.
+		 */
+		lock_out_notifiers(kvm);
+		write_lock(&kvm->mmu_lock);
+		spin_unlock(&kvm->mn_invalidate_lock);
+	}
+}

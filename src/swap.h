@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Swapping the two memslot sets, and waiting for those who are in the way.
+ */
+#ifndef _MEMSLOT_OPS_SWAP_H
+#define _MEMSLOT_OPS_SWAP_H
+
+#include <linux/kvm_host.h>
+
+u64 slots_swap(struct kvm *kvm, u16 as_id);
+void slots_wait_for_readers(struct kvm *kvm, u16 as_id);
+void mmu_lock_quiet(struct kvm *kvm);
+
+#endif /* _MEMSLOT_OPS_SWAP_H */
