@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+# kbuild reads Kbuild instead; this is for people. "make help" says what there is.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+all: modules
+
+help:
+	@echo 'make            build kvm_memslot_ops.ko for the running kernel, or for the one of KDIR=<its build folder>'
+	@echo 'make install    install that, as root'
+	@echo 'make demo       show what it does, in an emulated machine'
+	@echo 'make check      run all checks and tests, in emulated machines; the first time builds a kernel for them'
+	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
+	@echo 'make dkms       of these: DKMS'
+	@echo 'make kunit      of these: the unit tests'
+	@echo 'make selftests  of these: the tests that run guests'
+	@echo 'make setup      install what the last six need; they do so themselves'
+	@echo 'make clean      remove what was built here'
+
+modules clean:
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) $@
+
+install: modules
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
+
+setup:
+	host/setup
+
+demo: setup
+	host/demo
+
+check:
+	host/check
+
+static dkms kunit selftests:
+	host/check $@
+
+.PHONY: all help modules clean install setup demo check static dkms kunit selftests
