@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * All or nothing: the first allocation fails, then the second, and so on until
+ * an operation needs no more of them.  Each failure must leave everything as it
+ * was.  The kernel makes them fail, through /proc/thread-self/fail-nth.
+ */
+#include "harness.h"
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#include "host.h"
+#include "memslot_ops.h"
+
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
+#define SLAB		"/sys/kernel/debug/failslab/"
+#define PAGES		"/sys/kernel/debug/fail_page_alloc/"
+
+#define GPA		(4 * GIGA_SIZE)
+#define ID		3
+
+FIXTURE(alloc_fail) {
+	struct kvm_vm *vm;
+	char *mem;
+	int dev;
+};
+
+/*
+ * Sizes decide which arrays are pages of their own and which are mapped, and
+ * only a slot larger than any before needs new stand-ins.
+ */
+FIXTURE_VARIANT(alloc_fail) {
+	uint64_t old_size, new_size;
+};
+
+FIXTURE_VARIANT_ADD(alloc_fail, small)
+{
+	.old_size = 3 * PAGE_SIZE,
+	.new_size = 10 * PAGE_SIZE,
+};
+
+FIXTURE_VARIANT_ADD(alloc_fail, large)
+{
+	.old_size = 5 * GIGA_SIZE,
+	.new_size = 12 * GIGA_SIZE,
+};
+
+FIXTURE_VARIANT_ADD(alloc_fail, larger)
+{
+	.old_size = 40 * GIGA_SIZE + PAGE_SIZE,
+	.new_size = 40 * GIGA_SIZE + 2 * PAGE_SIZE,
+};
+
+FIXTURE_SETUP(alloc_fail)
+{
+	self->vm = NULL;
+	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
+	REQUIRE_PAGING();
+	REQUIRE(!host_write(FAIL_NTH, "0"), "no CONFIG_FAULT_INJECTION");
+	REQUIRE(!host_write(SLAB "ignore-gfp-wait", "N") &&
+		!host_write(PAGES "ignore-gfp-wait", "N") &&
+		!host_write(PAGES "ignore-gfp-highmem", "N") &&
+		!host_write(PAGES "min-order", "0"),
+		"no CONFIG_FAILSLAB or CONFIG_FAIL_PAGE_ALLOC in debugfs");
+	/* The failures are ours; the kernel's log is for others. */
+	host_write(SLAB "verbose", "0");
+	host_write(PAGES "verbose", "0");
+
+	self->vm = vm_create_barebones();
+	self->dev = memslot_ops_open(self->vm);
+	/* Only addresses matter. */
+	self->mem = (void *)(16UL << 40);
+	TEST_ASSERT_EQ(slot_set(self->vm, ID, 0, GPA, variant->old_size,
+				self->mem), 0);
+}
+
+FIXTURE_TEARDOWN(alloc_fail)
+{
+	if (!self->vm)
+		return;
+	close(self->dev);
+	kvm_vm_free(self->vm);
+}
+
+static void fail_nth(int nth)
+{
+	char value[16];
+
+	snprintf(value, sizeof(value), "%d", nth);
+	TEST_ASSERT(!host_write(FAIL_NTH, value), "cannot set " FAIL_NTH);
+}
+
+/* Whether the allocation was reached, and failed; turns the rest off. */
+static bool failed_nth(void)
+{
+	char value[16];
+
+	TEST_ASSERT(!host_read(FAIL_NTH, value, sizeof(value)),
+		    "cannot read " FAIL_NTH);
+	fail_nth(0);
+	return !atoi(value);
+}
+
+/* Opening the file allocates, hence a descriptor that is open already. */
+static int grow_failing(int dev, int nth, uint64_t size, bool *failed)
+{
+	int fd = open(FAIL_NTH, O_RDWR), err, len;
+	char value[16];
+
+	TEST_ASSERT(fd >= 0, "cannot open " FAIL_NTH);
+	len = snprintf(value, sizeof(value), "%d", nth);
+	TEST_ASSERT(pwrite(fd, value, len, 0) == len, "cannot set " FAIL_NTH);
+	err = slot_grow(dev, ID, size);
+	len = pread(fd, value, sizeof(value) - 1, 0);
+	/* Whatever is left must not hit the test itself. */
+	TEST_ASSERT(pwrite(fd, "0", 1, 0) == 1, "cannot reset " FAIL_NTH);
+	close(fd);
+	TEST_ASSERT(len > 0, "cannot read " FAIL_NTH);
+	value[len] = 0;
+	*failed = !atoi(value);
+	return err;
+}
+
+static void recreate(struct kvm_vm *vm, uint64_t size, void *mem)
+{
+	TEST_ASSERT_EQ(slot_set(vm, ID, 0, GPA, 0, mem), 0);
+	TEST_ASSERT_EQ(slot_set(vm, ID, 0, GPA, size, mem), 0);
+}
+
+static void fail_each(struct kvm_vm *vm, int dev, void *mem, uint64_t old_size,
+		      uint64_t new_size, bool retry)
+{
+	uint64_t ops, swaps, failures;
+	int nth, err, nr_enomem = 0, nr_fallback = 0;
+	bool failed;
+
+	for (nth = 1;; nth++) {
+		ops = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS);
+		swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
+		failures = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED);
+		err = grow_failing(dev, nth, new_size, &failed);
+		if (!failed)
+			break;
+
+		if (!err) {
+			/* Not every allocation is needed. */
+			nr_fallback++;
+			slot_assert(vm, ID, 0, GPA, new_size, mem);
+			recreate(vm, old_size, mem);
+			continue;
+		}
+
+		TEST_ASSERT(err == ENOMEM,
+			    "allocation %d fails, and GROW with %s", nth,
+			    strerror(err));
+		nr_enomem++;
+		slot_assert(vm, ID, 0, GPA, old_size, mem);
+		TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS), ops);
+		TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS),
+			       swaps);
+		TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED),
+			       failures + 1);
+		if (!retry)
+			continue;
+
+		err = slot_grow(dev, ID, new_size);
+		TEST_ASSERT(!err, "GROW after failed allocation %d: %s", nth,
+			    strerror(err));
+		slot_assert(vm, ID, 0, GPA, new_size, mem);
+		recreate(vm, old_size, mem);
+	}
+
+	TEST_ASSERT(!err, "GROW without a failed allocation: %s", strerror(err));
+	slot_assert(vm, ID, 0, GPA, new_size, mem);
+	recreate(vm, old_size, mem);
+	ksft_print_msg("%d allocations failed with ENOMEM, %d without harm\n",
+		       nr_enomem, nr_fallback);
+	TEST_ASSERT(nr_enomem, "no allocation failed");
+}
+
+TEST_F(alloc_fail, grow)
+{
+	/* Without a success in between, what is kept for later is not there. */
+	fail_each(self->vm, self->dev, self->mem, variant->old_size,
+		  variant->new_size, false);
+	fail_each(self->vm, self->dev, self->mem, variant->old_size,
+		  variant->new_size, true);
+}
+
+TEST_F(alloc_fail, create_device)
+{
+	int nth, dev, nr_enomem = 0;
+
+	for (nth = 1;; nth++) {
+		bool failed;
+
+		fail_nth(nth);
+		dev = __kvm_create_device(self->vm, memslot_ops_type());
+		if (dev < 0)
+			TEST_ASSERT(errno == ENOMEM || errno == ENFILE,
+				    "allocation %d fails, and making a device with %s",
+				    nth, strerror(errno));
+		failed = failed_nth();
+		if (dev >= 0)
+			close(dev);
+		else
+			nr_enomem++;
+		if (!failed)
+			break;
+	}
+	TEST_ASSERT(dev >= 0, "making a device fails by itself");
+	TEST_ASSERT(nr_enomem, "no allocation failed");
+	TEST_ASSERT_EQ(slot_grow(self->dev, ID, variant->new_size), 0);
+	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 1);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What every test includes: the kernel's TAP harness, and what it lacks here.
+ */
+#ifndef SELFTESTS_HARNESS_H
+#define SELFTESTS_HARNESS_H
+
+#include "kselftest_harness.h"
+
+/* Seconds. An emulated, instrumented kernel is slow; this only ends a hang. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 1200
+
+/* Only in the body of a TEST(): SKIP() needs what the harness passes there. */
+#define REQUIRE(cond, fmt, ...)						\
+do {									\
+	if (!(cond))							\
+		SKIP(return, fmt, ##__VA_ARGS__);			\
+} while (0)
+
+#define REQUIRE_MEMSLOT_OPS()						\
+	REQUIRE(memslot_ops_present(), "the module is not loaded")
+
+#define REQUIRE_OP(op)							\
+do {									\
+	REQUIRE_MEMSLOT_OPS();						\
+	REQUIRE(memslot_ops_has(op), "the module lacks " #op);		\
+} while (0)
+
+/* Whether the page tables that the host uses are among what GROW can handle. */
+#define REQUIRE_PAGING()						\
+	REQUIRE(memslot_ops_handles_paging(),				\
+		"the module does not handle shadow paging")
+
+#endif

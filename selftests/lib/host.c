@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#include "host.h"
+
+static uint64_t state;
+
+void host_seed(void)
+{
+	const char *given = getenv("SEED");
+
+	if (given)
+		state = strtoull(given, NULL, 0);
+	else if (getrandom(&state, sizeof(state), GRND_NONBLOCK) != sizeof(state))
+		state = rdtsc();
+	state |= 1;
+	ksft_print_msg("SEED=%#lx\n", state);
+}
+
+uint64_t host_random(void)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state >> 16;
+}
+
+uint64_t host_random_between(uint64_t low, uint64_t high)
+{
+	return low + host_random() % (high - low + 1);
+}
+
+int host_write(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, value, strlen(value)) < 0)
+		ret = errno;
+	close(fd);
+	return ret;
+}
+
+int host_read(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+	int ret;
+
+	if (fd < 0)
+		return errno;
+	got = read(fd, buf, size - 1);
+	ret = got < 0 ? errno : 0;
+	buf[got < 0 ? 0 : got] = 0;
+	close(fd);
+	return ret;
+}
+
+void host_quiet(void)
+{
+	/* What is not there does not disturb. */
+	host_write("/proc/sys/vm/compaction_proactiveness", "0");
+	host_write("/proc/sys/kernel/numa_balancing", "0");
+	host_write("/sys/kernel/mm/ksm/run", "0");
+}
+
+void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages)
+{
+	char *map, *mem;
+
+	map = mmap(NULL, size + align + offset, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(map != MAP_FAILED, "cannot map %#zx bytes", size);
+	mem = align_ptr_up(map, align) + offset;
+
+	/* A host without huge pages refuses the advice, and needs none. */
+	madvise(mem, size,
+		pages == HOST_PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	return mem;
+}
+
+bool host_wait_seconds(int seconds, bool (*done)(void *arg), void *arg)
+{
+	int i;
+
+	for (i = 0; i < seconds * 10000; i++) {
+		if (done(arg))
+			return true;
+		usleep(100);
+	}
+	return false;
+}
+
+bool host_wait(bool (*done)(void *arg), void *arg)
+{
+	return host_wait_seconds(300, done, arg);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The host that the test runs on: random numbers, settings, memory.
+ */
+#ifndef SELFTESTS_HOST_H
+#define SELFTESTS_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HUGE_SIZE	(1UL << 21)
+#define HUGE_PAGES	(HUGE_SIZE / PAGE_SIZE)
+#define GIGA_SIZE	(1UL << 30)
+
+/*
+ * Seeds the generator and prints the seed. SEED=<number> in the environment
+ * repeats a run.
+ */
+void host_seed(void);
+uint64_t host_random(void);
+/* Between @low and @high, both included. */
+uint64_t host_random_between(uint64_t low, uint64_t high);
+
+/* Both return 0 or an errno. */
+int host_write(const char *path, const char *value);
+int host_read(const char *path, char *buf, size_t size);
+
+/*
+ * Keeps the host from moving or merging pages on its own account: each such
+ * move costs page faults which tests that count them would blame on others.
+ * khugepaged is none of them: it leaves alone what host_map() returns.
+ */
+void host_quiet(void);
+
+enum host_pages {
+	HOST_PAGES_4K,
+	HOST_PAGES_THP,
+};
+
+/*
+ * Anonymous memory, not yet populated, that starts @offset bytes after a
+ * multiple of @align.
+ */
+void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages);
+
+/*
+ * Waits until @done returns true, for as long as a hung machine would be
+ * told from a slow one, or for some seconds; false if it never did.
+ */
+bool host_wait(bool (*done)(void *arg), void *arg);
+bool host_wait_seconds(int seconds, bool (*done)(void *arg), void *arg);
+
+#endif
