@@ -48,7 +48,7 @@ static void give_lpage_info(struct kunit *test, struct kvm_memory_slot *slot)
 	unsigned long i;
 	int level;
 
-	for_each_huge_level(level) {
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		u64 pages = KVM_PAGES_PER_HPAGE(level);
 		gfn_t end = slot->base_gfn + slot->npages;
 		unsigned long nr = DIV64_U64_ROUND_UP(end, pages) -
@@ -93,18 +93,18 @@ static void lpage_cut_is_kvms_rule(struct kunit *test)
 
 		give_lpage_info(test, slot);
 
-		for_each_huge_level(level) {
+		for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 			gfn_t gfn;
 
 			for (gfn = slot->base_gfn; gfn < slot->base_gfn + slot->npages;
 			     gfn += 1 + below(600)) {
-				if (lpage_info(slot, gfn, level)->disallow_lpage !=
-				    lpage_cut(slot, gfn, level)) {
-					KUNIT_FAIL(test, "gfn %llx of %llx + %lx, hva %lx, level %d",
-						   gfn, slot->base_gfn, slot->npages,
-						   slot->userspace_addr, level);
-					return;
-				}
+				if (lpage_info(slot, gfn, level)->disallow_lpage ==
+				    lpage_cut(slot, gfn, level))
+					continue;
+				KUNIT_FAIL(test, "gfn %llx of %llx + %lx, hva %lx, level %d",
+					   gfn, slot->base_gfn, slot->npages,
+					   slot->userspace_addr, level);
+				return;
 			}
 		}
 	}
@@ -117,7 +117,7 @@ static u64 sum_of_counts(const struct kvm_memory_slot *slot)
 	u64 sum = 0;
 	int level;
 
-	for_each_huge_level(level) {
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		for (i = 0; i <= lpage_index(slot, last, level); i++)
 			sum += slot->arch.lpage_info[level - PG_LEVEL_2M][i].disallow_lpage;
 	}
@@ -145,11 +145,32 @@ static unsigned int cut_randomly(struct kunit *test, const struct kvm_memory_slo
 	return nr;
 }
 
+/* That a page's frame is held just once if any of the pieces that touch it cuts it. */
+static void expect_held(struct kunit *test, const struct kvm_memory_slot *span,
+			struct kvm_memory_slot **pieces, unsigned int nr, gfn_t gfn)
+{
+	unsigned int i;
+	int level;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		gfn_t first = gfn & ~(KVM_PAGES_PER_HPAGE(level) - 1);
+		gfn_t end = first + KVM_PAGES_PER_HPAGE(level);
+		int held = lpage_cut(span, gfn, level);
+
+		for (i = 0; i < nr; i++) {
+			if (pieces[i]->base_gfn < end &&
+			    pieces[i]->base_gfn + pieces[i]->npages > first)
+				held |= lpage_cut(pieces[i], gfn, level);
+		}
+
+		KUNIT_EXPECT_EQ(test, lpage_info(span, gfn, level)->disallow_lpage, held);
+	}
+}
+
 static void lpage_hold_covers_every_cut(struct kunit *test)
 {
 	struct kvm_memory_slot *pieces[8];
 	unsigned int round, nr, i;
-	int level;
 
 	for (round = 0; round < 200; round++) {
 		struct kvm_memory_slot *span = random_slot(test);
@@ -161,17 +182,11 @@ static void lpage_hold_covers_every_cut(struct kunit *test)
 
 		lpage_hold(span, pieces, nr, 1);
 		for (i = 0; i < nr; i++) {
-			gfn_t first = pieces[i]->base_gfn, last = first + pieces[i]->npages - 1;
+			gfn_t first = pieces[i]->base_gfn;
 
-			for_each_huge_level(level) {
-				KUNIT_EXPECT_EQ(test, lpage_info(span, first, level)->disallow_lpage,
-						lpage_cut(pieces[i], first, level) ||
-						(i && lpage_cut(pieces[i - 1], first - 1, level) &&
-						 lpage_info(span, first, level) ==
-						 lpage_info(span, first - 1, level)));
-				KUNIT_EXPECT_GE(test, lpage_info(span, last, level)->disallow_lpage,
-						(int)lpage_cut(pieces[i], last, level));
-			}
+			expect_held(test, span, pieces, nr, first);
+			expect_held(test, span, pieces, nr, first + below(pieces[i]->npages));
+			expect_held(test, span, pieces, nr, first + pieces[i]->npages - 1);
 		}
 
 		lpage_hold(span, pieces, nr, -1);
@@ -349,6 +364,74 @@ static void sizes_to_grow_to(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, check_larger(top, 2 << PAGE_SHIFT), -EINVAL);
 }
 
+static void sizes_to_shrink_to(struct kunit *test)
+{
+	struct kvm_memory_slot *slot = new_slot(test, 0, 0x100, 0x10, 0x7000000);
+
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, 0), 0);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, 0xf << PAGE_SHIFT), 0);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, 0x10 << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, 0x11 << PAGE_SHIFT), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, PAGE_SIZE / 2), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_smaller(slot, U64_MAX & PAGE_MASK), -EINVAL);
+}
+
+static void places_to_cut(struct kunit *test)
+{
+	struct kvm_memory_slot *slot = new_slot(test, 0, 0x100, 4, 0x7000000);
+	struct {
+		struct kvm_memslot_cut cuts[2];
+		unsigned int nr;
+		int result;
+	} cases[] = {
+		{ { { 0x1000, 1 } }, 1, 0 },
+		{ { { 0x3000, 1 } }, 1, 0 },
+		{ { { 0x1000, 1 }, { 0x2000, 2 } }, 2, 0 },
+		{ { }, 0, -EINVAL },
+		{ { { 0, 1 } }, 1, -EINVAL },
+		{ { { 0x4000, 1 } }, 1, -EINVAL },
+		{ { { 0x5000, 1 } }, 1, -EINVAL },
+		{ { { 0x1800, 1 } }, 1, -EINVAL },
+		{ { { U64_MAX & PAGE_MASK, 1 } }, 1, -EINVAL },
+		{ { { 0x1000, 1, 1 } }, 1, -EINVAL },
+		{ { { 0x1000, 1 << 16 | 1 } }, 1, -EINVAL },
+		{ { { 0x2000, 1 }, { 0x1000, 2 } }, 2, -EINVAL },
+		{ { { 0x1000, 1 }, { 0x1000, 2 } }, 2, -EINVAL },
+		{ { { 0x1000, 1 }, { 0x2000, 1 } }, 2, -EINVAL },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		KUNIT_EXPECT_EQ_MSG(test, check_cuts(slot, cases[i].cuts, cases[i].nr),
+				    cases[i].result, "case %u", i);
+}
+
+static void slots_to_merge(struct kunit *test)
+{
+	struct kvm_memory_slot *first = new_slot(test, 0, 0x100, 4, 0x7000000);
+	struct kvm_memory_slot *second = new_slot(test, 1, 0x104, 4, 0x7004000);
+
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, second), 0);
+	KUNIT_EXPECT_EQ(test, check_adjacent(second, first), -EINVAL);
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, first), -EINVAL);
+
+	second->flags = KVM_MEM_READONLY;
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, second), -EINVAL);
+	second->flags = 0;
+
+	second->as_id = 1;
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, second), -EINVAL);
+	second->as_id = 0;
+
+	second->userspace_addr += PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, second), -EINVAL);
+	second->userspace_addr -= PAGE_SIZE;
+
+	second->base_gfn++;
+	KUNIT_EXPECT_EQ(test, check_adjacent(first, second), -EINVAL);
+}
+
 static void vms_that_are_refused(struct kunit *test)
 {
 	struct kvm_memory_slot *slot = new_slot(test, 0, 0x100, 0x10, 0x7000000);
@@ -386,6 +469,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(slots_are_replaced_in_both_sets),
 	KUNIT_CASE(slots_are_found),
 	KUNIT_CASE(sizes_to_grow_to),
+	KUNIT_CASE(sizes_to_shrink_to),
+	KUNIT_CASE(places_to_cut),
+	KUNIT_CASE(slots_to_merge),
 	KUNIT_CASE(vms_that_are_refused),
 	{}
 };
@@ -395,6 +481,7 @@ static struct kunit_suite suite = {
 	.suite_init = suite_init,
 	.test_cases = cases,
 };
+
 kunit_test_suite(suite);
 
 MODULE_DESCRIPTION("Unit tests of kvm_memslot_ops");

@@ -26,6 +26,14 @@ int check_supported(struct kvm *kvm, const struct kvm_memory_slot *slot)
 	return 0;
 }
 
+static int check_size(u64 size)
+{
+	if (!PAGE_ALIGNED(size) || size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES)
+		return -EINVAL;
+
+	return 0;
+}
+
 /**
  * check_larger() - can a slot grow to a size?
  * @slot: the slot
@@ -40,14 +48,77 @@ int check_larger(const struct kvm_memory_slot *slot, u64 size)
 {
 	u64 gpa = slot->base_gfn << PAGE_SHIFT;
 
-	if (!PAGE_ALIGNED(size) || size >> PAGE_SHIFT <= slot->npages)
+	if (check_size(size) || size >> PAGE_SHIFT <= slot->npages)
 		return -EINVAL;
 
-	if (size >> PAGE_SHIFT > KVM_MEM_MAX_NR_PAGES || gpa + size < gpa)
+	if (gpa + size < gpa)
 		return -EINVAL;
 
 	/* KVM reads and writes guest memory with __get_user() and its like. */
 	if (!access_ok((void __user *)slot->userspace_addr, size))
+		return -EINVAL;
+
+	return 0;
+}
+
+/**
+ * check_smaller() - can a slot shrink to a size?
+ * @slot: the slot
+ * @size: its new size in bytes; 0 is one
+ *
+ * Return: 0 or -EINVAL.
+ */
+int check_smaller(const struct kvm_memory_slot *slot, u64 size)
+{
+	return check_size(size) || size >> PAGE_SHIFT >= slot->npages ? -EINVAL : 0;
+}
+
+/**
+ * check_cuts() - can a slot be split there?
+ * @slot: the slot
+ * @cuts: where the pieces but the first start, and their numbers
+ * @nr: how many
+ *
+ * Whether the numbers are free is not checked.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int check_cuts(const struct kvm_memory_slot *slot, const struct kvm_memslot_cut *cuts,
+	       unsigned int nr)
+{
+	u64 last = 0;
+	unsigned int i, j;
+
+	for (i = 0; i < nr; i++) {
+		if (cuts[i].pad || !PAGE_ALIGNED(cuts[i].offset) || cuts[i].offset <= last ||
+		    cuts[i].offset >> PAGE_SHIFT >= slot->npages)
+			return -EINVAL;
+		last = cuts[i].offset;
+
+		if (cuts[i].slot >> 16 != slot->as_id)
+			return -EINVAL;
+
+		for (j = 0; j < i; j++) {
+			if (cuts[j].slot == cuts[i].slot)
+				return -EINVAL;
+		}
+	}
+
+	return nr ? 0 : -EINVAL;
+}
+
+/**
+ * check_adjacent() - can a slot be merged with the one that follows it?
+ * @first: the slot
+ * @second: the slot that is to follow it
+ *
+ * Return: 0, or -EINVAL where they are not contiguous, or not alike.
+ */
+int check_adjacent(const struct kvm_memory_slot *first, const struct kvm_memory_slot *second)
+{
+	if (second->as_id != first->as_id || second->flags != first->flags ||
+	    second->base_gfn != first->base_gfn + first->npages ||
+	    second->userspace_addr != first->userspace_addr + (first->npages << PAGE_SHIFT))
 		return -EINVAL;
 
 	return 0;

@@ -6,6 +6,7 @@
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -20,75 +21,107 @@
  * struct memslot_vm - a VM that has at least one device
  * @node: in memslot_vms
  * @kvm: the VM
- * @nr_devices: its open devices; protected by memslot_vms_mutex
- * @stats: KVM_MEMSLOT_STAT_*
+ * @devices: its open devices, oldest first; protected by memslot_vms_mutex
+ * @stats: KVM_MEMSLOT_STAT_*, since the VM last had no device
  */
 struct memslot_vm {
 	struct list_head node;
 	struct kvm *kvm;
-	unsigned int nr_devices;
+	struct list_head devices;
 	atomic64_t stats[KVM_MEMSLOT_STAT_FAILED + 1];
+};
+
+/**
+ * struct memslot_device - an open device
+ * @node: in memslot_vm.devices
+ * @vm: its VM
+ * @stats_before: memslot_vm.stats when it was made
+ */
+struct memslot_device {
+	struct list_head node;
+	struct memslot_vm *vm;
+	u64 stats_before[KVM_MEMSLOT_STAT_FAILED + 1];
 };
 
 static LIST_HEAD(memslot_vms);	/* protected by memslot_vms_mutex */
 static DEFINE_MUTEX(memslot_vms_mutex);
 
-static struct memslot_vm *memslot_vm_get(struct kvm *kvm)
+static struct memslot_vm *memslot_vm_find(struct kvm *kvm)
 {
 	struct memslot_vm *vm;
 
-	mutex_lock(&memslot_vms_mutex);
-
 	list_for_each_entry(vm, &memslot_vms, node) {
 		if (vm->kvm == kvm)
-			goto out;
+			return vm;
 	}
 
-	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
-	if (!vm)
-		goto out_unlock;
-	vm->kvm = kvm;
-	list_add(&vm->node, &memslot_vms);
-out:
-	vm->nr_devices++;
-out_unlock:
-	mutex_unlock(&memslot_vms_mutex);
-
-	return vm;
-}
-
-static void memslot_vm_put(struct memslot_vm *vm)
-{
-	mutex_lock(&memslot_vms_mutex);
-	if (!--vm->nr_devices) {
-		list_del(&vm->node);
-		kfree(vm);
-	}
-	mutex_unlock(&memslot_vms_mutex);
+	return NULL;
 }
 
 static int memslot_device_create(struct kvm_device *dev, u32 type)
 {
-	dev->private = memslot_vm_get(dev->kvm);
+	struct memslot_device *device;
+	struct memslot_vm *vm, *spare;
+	unsigned int i;
 
-	return dev->private ? 0 : -ENOMEM;
+	/* Allocated before the mutex is taken, which all VMs share. */
+	device = kzalloc(sizeof(*device), GFP_KERNEL_ACCOUNT);
+	spare = kzalloc(sizeof(*spare), GFP_KERNEL_ACCOUNT);
+	if (!device || !spare) {
+		kfree(spare);
+		kfree(device);
+		return -ENOMEM;
+	}
+
+	mutex_lock(&memslot_vms_mutex);
+
+	vm = memslot_vm_find(dev->kvm);
+	if (!vm) {
+		vm = spare;
+		spare = NULL;
+		vm->kvm = dev->kvm;
+		INIT_LIST_HEAD(&vm->devices);
+		list_add(&vm->node, &memslot_vms);
+	}
+
+	device->vm = vm;
+	for (i = 0; i < ARRAY_SIZE(vm->stats); i++)
+		device->stats_before[i] = atomic64_read(&vm->stats[i]);
+	list_add_tail(&device->node, &vm->devices);
+
+	mutex_unlock(&memslot_vms_mutex);
+
+	kfree(spare);
+	dev->private = device;
+
+	return 0;
 }
 
 static void memslot_device_release(struct kvm_device *dev)
 {
-	memslot_vm_put(dev->private);
+	struct memslot_device *device = dev->private;
+	struct memslot_vm *vm = device->vm;
+
+	mutex_lock(&memslot_vms_mutex);
+	list_del(&device->node);
+	if (list_empty(&vm->devices)) {
+		list_del(&vm->node);
+		kfree(vm);
+	}
+	mutex_unlock(&memslot_vms_mutex);
+
+	kfree(device);
 	kfree(dev);
 }
 
 static int get_op(u64 attr, u64 *value)
 {
-	switch (attr) {
-	case KVM_MEMSLOT_OP_GROW:
-		*value = 1;
-		return 0;
-	default:
+	if (attr > KVM_MEMSLOT_OP_SET_READONLY)
 		return -ENXIO;
-	}
+
+	*value = 1;
+
+	return 0;
 }
 
 static int get_info(u64 attr, u64 *value)
@@ -108,18 +141,27 @@ static int get_info(u64 attr, u64 *value)
 	}
 }
 
+/* Since the oldest device that is open was made. */
 static int get_stat(struct memslot_vm *vm, u64 attr, u64 *value)
 {
+	struct memslot_device *oldest;
+
 	if (attr >= ARRAY_SIZE(vm->stats))
 		return -ENXIO;
+	attr = array_index_nospec(attr, ARRAY_SIZE(vm->stats));
 
-	*value = atomic64_read(&vm->stats[attr]);
+	mutex_lock(&memslot_vms_mutex);
+	oldest = list_first_entry(&vm->devices, struct memslot_device, node);
+	*value = atomic64_read(&vm->stats[attr]) - oldest->stats_before[attr];
+	mutex_unlock(&memslot_vms_mutex);
 
 	return 0;
 }
 
 static int get_value(struct kvm_device *dev, const struct kvm_device_attr *attr, u64 *value)
 {
+	struct memslot_device *device = dev->private;
+
 	if (attr->flags)
 		return -ENXIO;
 
@@ -129,7 +171,7 @@ static int get_value(struct kvm_device *dev, const struct kvm_device_attr *attr,
 	case KVM_DEV_MEMSLOT_OPS_GRP_INFO:
 		return get_info(attr->attr, value);
 	case KVM_DEV_MEMSLOT_OPS_GRP_STAT:
-		return get_stat(dev->private, attr->attr, value);
+		return get_stat(device->vm, attr->attr, value);
 	default:
 		return -ENXIO;
 	}
@@ -154,50 +196,131 @@ static int memslot_device_get_attr(struct kvm_device *dev, struct kvm_device_att
 	return put_user(value, (u64 __user *)u64_to_user_ptr(attr->addr));
 }
 
-static int do_grow(struct kvm *kvm, const void __user *argp)
+/* The part of an operation's argument that is always there. */
+union memslot_op_head {
+	__u32 slot;	/* the first member of all */
+	struct kvm_memslot_grow grow;
+	struct kvm_memslot_shrink shrink;
+	struct kvm_memslot_split split;
+	struct kvm_memslot_merge merge;
+	struct kvm_memslot_set_readonly set_readonly;
+};
+
+/* Copy an argument of @size bytes, and the array of @nr elements that follows it. */
+static void *copy_args(const void __user *argp, const union memslot_op_head *head,
+		       size_t size, u32 nr, size_t element)
 {
-	struct kvm_memslot_grow args;
-	ktime_t start = ktime_get();
-	int r;
+	void *args;
 
-	if (copy_from_user(&args, argp, sizeof(args)))
-		return -EFAULT;
+	if (nr >= MEMSLOT_OPS_MAX_PIECES)
+		return ERR_PTR(-E2BIG);
 
-	trace_memslot_op_begin(kvm, KVM_MEMSLOT_OP_GROW, args.slot);
+	args = kmalloc(size + nr * element, GFP_KERNEL_ACCOUNT);
+	if (!args)
+		return ERR_PTR(-ENOMEM);
 
-	r = -EINTR;
-	if (!mutex_lock_killable(&kvm->slots_lock)) {
-		r = memslot_grow(kvm, &args);
-		mutex_unlock(&kvm->slots_lock);
+	memcpy(args, head, size);
+	if (copy_from_user(args + size, argp + size, nr * element)) {
+		kfree(args);
+		return ERR_PTR(-EFAULT);
 	}
 
-	trace_memslot_op_end(kvm, KVM_MEMSLOT_OP_GROW, args.slot, r,
-			     ktime_to_ns(ktime_sub(ktime_get(), start)));
+	return args;
+}
+
+static int memslot_op(struct kvm *kvm, u32 op, const void __user *argp,
+		      const union memslot_op_head *head)
+{
+	void *args = NULL;
+	int r;
+
+	if (op == KVM_MEMSLOT_OP_SPLIT)
+		args = copy_args(argp, head, sizeof(head->split), head->split.nr_cuts,
+				 sizeof(*head->split.cuts));
+	if (op == KVM_MEMSLOT_OP_MERGE)
+		args = copy_args(argp, head, sizeof(head->merge), head->merge.nr_slots,
+				 sizeof(*head->merge.slots));
+	if (IS_ERR(args))
+		return PTR_ERR(args);
+
+	r = mutex_lock_killable(&kvm->slots_lock);
+	if (r)
+		goto out;
+
+	switch (op) {
+	case KVM_MEMSLOT_OP_GROW:
+		r = memslot_grow(kvm, &head->grow);
+		break;
+	case KVM_MEMSLOT_OP_SHRINK:
+		r = memslot_shrink(kvm, &head->shrink);
+		break;
+	case KVM_MEMSLOT_OP_SPLIT:
+		r = memslot_split(kvm, args);
+		break;
+	case KVM_MEMSLOT_OP_MERGE:
+		r = memslot_merge(kvm, args);
+		break;
+	case KVM_MEMSLOT_OP_SET_READONLY:
+		r = memslot_set_readonly(kvm, &head->set_readonly);
+		break;
+	}
+
+	mutex_unlock(&kvm->slots_lock);
+out:
+	kfree(args);
 
 	return r;
 }
 
-static long memslot_device_ioctl(struct kvm_device *dev, unsigned int ioctl, unsigned long arg)
+static int memslot_op_of(unsigned int ioctl)
 {
-	struct memslot_vm *vm = dev->private;
-	int r;
-
 	switch (ioctl) {
 	case KVM_MEMSLOT_GROW:
-		r = do_grow(dev->kvm, (void __user *)arg);
-		break;
+		return KVM_MEMSLOT_OP_GROW;
+	case KVM_MEMSLOT_SHRINK:
+		return KVM_MEMSLOT_OP_SHRINK;
+	case KVM_MEMSLOT_SPLIT:
+		return KVM_MEMSLOT_OP_SPLIT;
+	case KVM_MEMSLOT_MERGE:
+		return KVM_MEMSLOT_OP_MERGE;
+	case KVM_MEMSLOT_SET_READONLY:
+		return KVM_MEMSLOT_OP_SET_READONLY;
 	default:
 		return -ENOTTY;
 	}
+}
 
-	if (r) {
+static long memslot_device_ioctl(struct kvm_device *dev, unsigned int ioctl, unsigned long arg)
+{
+	const void __user *argp = (const void __user *)arg;
+	struct memslot_device *device = dev->private;
+	struct memslot_vm *vm = device->vm;
+	ktime_t start = ktime_get();
+	union memslot_op_head head;
+	int op, r;
+
+	op = memslot_op_of(ioctl);
+	if (op < 0)
+		return op;
+
+	if (copy_from_user(&head, argp, _IOC_SIZE(ioctl))) {
 		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_FAILED]);
-	} else {
-		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_OPS]);
-		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_SWAPS]);
+		return -EFAULT;
 	}
 
-	return r;
+	trace_memslot_op_begin(dev->kvm, op, head.slot);
+	r = memslot_op(dev->kvm, op, argp, &head);
+	trace_memslot_op_end(dev->kvm, op, head.slot, min(r, 0),
+			     ktime_to_ns(ktime_sub(ktime_get(), start)));
+
+	if (r < 0)
+		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_FAILED]);
+	if (r > 0) {
+		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_OPS]);
+		atomic64_add(r, &vm->stats[KVM_MEMSLOT_STAT_SWAPS]);
+	}
+
+	return min(r, 0);
 }
 
 static const struct kvm_device_ops memslot_device_ops = {
@@ -216,9 +339,13 @@ static const struct kvm_device_ops memslot_device_ops = {
  * There is no way back, see memslot_ops_init().
  *
  * Return: 0, -ENOSPC for a number that KVM has no room for, or -EEXIST for one
- *	that is taken.
+ *	that is taken, or will be.
  */
 int memslot_device_register(u32 type)
 {
+	/* KVM registers it when a vendor module loads, which would fail then. */
+	if (type == KVM_DEV_TYPE_VFIO)
+		return -EEXIST;
+
 	return kvm_call(kvm_register_device_ops)(&memslot_device_ops, type);
 }

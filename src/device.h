@@ -5,9 +5,6 @@
 #include <linux/types.h>
 #include <linux/kvm_memslot_ops.h>
 
-/* Pieces after one split, slots before one merge. */
-#define MEMSLOT_OPS_MAX_PIECES	64
-
 int memslot_device_register(u32 type);
 
 #endif /* _MEMSLOT_OPS_DEVICE_H */

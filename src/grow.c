@@ -10,11 +10,12 @@
  * @args: the slot's number and its new size in bytes
  *
  * Context: slots_lock held; sleeps, see layout_replace().
- * Return: 0, or a negative error with nothing changed; docs/api.rst has the list.
+ * Return: see ops.h.
  */
 int memslot_grow(struct kvm *kvm, const struct kvm_memslot_grow *args)
 {
-	struct kvm_memory_slot *old, *new;
+	unsigned long npages = args->memory_size >> PAGE_SHIFT;
+	struct kvm_memory_slot *old;
 	struct layout_change c;
 	int r;
 
@@ -25,16 +26,11 @@ int memslot_grow(struct kvm *kvm, const struct kvm_memslot_grow *args)
 	if (IS_ERR(old))
 		return PTR_ERR(old);
 
-	r = check_larger(old, args->memory_size);
+	r = check_larger(old, args->memory_size) ?: check_supported(kvm, old);
 	if (r)
 		return r;
 
-	r = check_supported(kvm, old);
-	if (r)
-		return r;
-
-	if (slots_overlap(kvm, old->as_id, old->base_gfn + old->npages,
-			  old->base_gfn + (args->memory_size >> PAGE_SHIFT)))
+	if (slots_overlap(kvm, old->as_id, old->base_gfn + old->npages, old->base_gfn + npages))
 		return -EEXIST;
 
 	r = layout_init(&c, kvm, old->as_id, 1, 1);
@@ -42,15 +38,9 @@ int memslot_grow(struct kvm *kvm, const struct kvm_memslot_grow *args)
 		goto out;
 
 	layout_remove(&c, old);
-	new = layout_add(&c, old);
-	if (!new) {
-		r = -ENOMEM;
-		goto out;
-	}
-	new->npages = args->memory_size >> PAGE_SHIFT;
-	c.span = new;
+	c.span = layout_add(&c, old, 0, npages);
 
-	r = layout_replace(&c);
+	r = c.span ? layout_replace(&c) : -ENOMEM;
 out:
 	layout_destroy(&c);
 	return r;

@@ -36,9 +36,10 @@ int layout_init(struct layout_change *c, struct kvm *kvm, u16 as_id,
 		.old = kcalloc(max_old, sizeof(*c->old), GFP_KERNEL_ACCOUNT),
 		.new = kcalloc(max_new, sizeof(*c->new), GFP_KERNEL_ACCOUNT),
 		.retired = kcalloc(max_old, sizeof(*c->retired), GFP_KERNEL_ACCOUNT),
+		.own = kcalloc(max_new, sizeof(*c->own), GFP_KERNEL_ACCOUNT),
 	};
 
-	return c->old && c->new && c->retired ? 0 : -ENOMEM;
+	return c->old && c->new && c->retired && c->own ? 0 : -ENOMEM;
 }
 
 /**
@@ -52,6 +53,7 @@ void layout_destroy(struct layout_change *c)
 	/* What layout_replace() installed is not in the list any more. */
 	for (i = 0; i < c->nr_new; i++)
 		kfree(c->new[i]);
+	kfree(c->own);
 	kfree(c->retired);
 	kfree(c->new);
 	kfree(c->old);
@@ -70,12 +72,15 @@ void layout_remove(struct layout_change *c, struct kvm_memory_slot *old)
 /**
  * layout_add() - name the next slot that takes the place of those that leave
  * @c: the change
- * @like: the slot that the new one is like, for the caller to change
+ * @like: a slot that the new one is like, but for its place and size
+ * @first: where it starts, in pages from the start of @like
+ * @npages: its size in pages
  *
  * Return: the new slot, without arrays, or NULL where there is no memory.
  */
 struct kvm_memory_slot *layout_add(struct layout_change *c,
-				   const struct kvm_memory_slot *like)
+				   const struct kvm_memory_slot *like,
+				   unsigned long first, unsigned long npages)
 {
 	struct kvm_memory_slot *new;
 
@@ -85,9 +90,9 @@ struct kvm_memory_slot *layout_add(struct layout_change *c,
 
 	new->as_id = like->as_id;
 	new->id = like->id;
-	new->base_gfn = like->base_gfn;
-	new->npages = like->npages;
-	new->userspace_addr = like->userspace_addr;
+	new->base_gfn = like->base_gfn + first;
+	new->npages = npages;
+	new->userspace_addr = like->userspace_addr + (first << PAGE_SHIFT);
 	new->flags = like->flags;
 
 	c->new[c->nr_new++] = new;
@@ -95,7 +100,14 @@ struct kvm_memory_slot *layout_add(struct layout_change *c,
 	return new;
 }
 
-static unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigned int nr)
+/**
+ * layout_npages() - the size of several slots
+ * @slots: the slots
+ * @nr: how many
+ *
+ * Return: in pages.
+ */
+unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigned int nr)
 {
 	unsigned long npages = 0;
 	unsigned int i;
@@ -106,23 +118,40 @@ static unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigne
 	return npages;
 }
 
-static void layout_install(const struct layout_change *c)
+/* Swap the sets, and wait until nobody uses the one that was active. */
+static void layout_swap(const struct layout_change *c)
 {
-	slots_replace(c->kvm, c->as_id, c->old, c->nr_old, c->new, c->nr_new);
+	u64 generation;
+
+	generation = slots_swap(c->kvm, c->as_id);
+	trace_memslot_op_swap(c->kvm, c->as_id, generation);
+	debug_phase(PHASE_SWAPPED);
+
+	slots_wait_for_readers(c->kvm, c->as_id);
+	debug_phase(PHASE_WAITED);
+}
+
+/* The tail is out of every vCPU's reach: let it go out of KVM's sight as well. */
+static void layout_remove_tail(const struct layout_change *c)
+{
+	/* The set that is inactive now never had it. */
+	mutex_lock(&c->kvm->slots_arch_lock);
+	layout_swap(c);
+	slots_replace(c->kvm, c->as_id, &c->tail, 1, NULL, 0);
 }
 
 /* Tell KVM what the VM's size is now: the limit on its page tables follows from it. */
 static void layout_account(const struct layout_change *c)
 {
-	unsigned long old_npages = layout_npages(c->old, c->nr_old);
-	unsigned long new_npages = layout_npages(c->new, c->nr_new);
+	unsigned long before = layout_npages(c->old, c->nr_old);
+	unsigned long after = layout_npages(c->new, layout_nr_kept(c));
 
-	if (new_npages == old_npages)
-		return;
-
-	c->kvm->nr_memslot_pages += new_npages - old_npages;
-	kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->old[0], c->new[0],
-						KVM_MR_CREATE);
+	c->kvm->nr_memslot_pages += after - before;
+	if (c->tail)
+		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->tail, NULL, KVM_MR_DELETE);
+	else if (after != before)
+		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->old[0], c->new[0],
+							KVM_MR_CREATE);
 }
 
 /* Free what has left; nobody can reach it any more. */
@@ -131,9 +160,12 @@ static void layout_release(struct layout_change *c)
 	unsigned int i;
 
 	for (i = 0; i < c->nr_old; i++) {
-		c->old[i]->arch = c->retired[i];
 		kvm_call(kvm_arch_free_memslot)(c->kvm, c->old[i]);
 		kfree(c->old[i]);
+	}
+	if (c->tail) {
+		kvm_call(kvm_arch_free_memslot)(c->kvm, c->tail);
+		kfree(c->tail);
 	}
 
 	c->nr_old = 0;
@@ -149,21 +181,17 @@ static void layout_release(struct layout_change *c)
  *
  * Context: slots_lock held; sleeps, and waits for readers of the slot sets, so
  *	the caller must not be one that a vCPU waits for.
- * Return: 0, or a negative error with nothing changed: -ENOMEM, -EINVAL beyond
- *	the highest gfn, -EOPNOTSUPP or -EBUSY from arch_layout_prepare() and
- *	arch_layout_share().
+ * Return: how often the sets were swapped, or a negative error with nothing
+ *	changed: -ENOMEM, -EINVAL beyond the highest gfn, -EOPNOTSUPP or -EBUSY
+ *	from arch_layout_prepare() and arch_layout_share().
  */
 int layout_replace(struct layout_change *c)
 {
 	struct kvm *kvm = c->kvm;
-	u64 generation;
+	int swaps = 1;
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
-
-	c->standin = standin_get(layout_npages(c->old, c->nr_old));
-	if (!c->standin)
-		return -ENOMEM;
 
 	/*
 	 * From the first look at the slots' arrays until the new slots are in
@@ -183,30 +211,33 @@ int layout_replace(struct layout_change *c)
 
 	/* The point of no return: the old slots have changed, nothing below fails. */
 
-	layout_install(c);
+	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, c->nr_new);
 	debug_phase(PHASE_STAGED);
 
-	generation = slots_swap(kvm, c->as_id);
-	trace_memslot_op_swap(kvm, c->as_id, generation);
-	debug_phase(PHASE_SWAPPED);
+	layout_swap(c);
+	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, layout_nr_kept(c));
 
-	slots_wait_for_readers(kvm, c->as_id);
-	debug_phase(PHASE_WAITED);
+	if (c->zap)
+		arch_layout_zap(c);
+	debug_phase(PHASE_ZAPPED);
 
-	layout_install(c);
 	arch_layout_settle(c);
 	debug_phase(PHASE_SETTLED);
 
-	layout_account(c);
-	layout_release(c);
-	standin_put(c->standin);
+	if (c->tail) {
+		layout_remove_tail(c);
+		swaps++;
+	}
 
-	return 0;
+	layout_account(c);
+	arch_layout_retire(c);
+	layout_release(c);
+
+	return swaps;
 
 out_unprepare:
 	arch_layout_unprepare(c);
 out_unlock:
 	mutex_unlock(&kvm->slots_arch_lock);
-	standin_put(c->standin);
 	return r;
 }

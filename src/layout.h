@@ -8,7 +8,7 @@
 
 #include <linux/kvm_host.h>
 
-#include "standin.h"
+struct standin;
 
 /**
  * struct layout_change - slots that leave and slots that take their place
@@ -18,9 +18,16 @@
  * @nr_new: entries of @new
  * @old: slots of the active set, by gfn
  * @new: their successors, by gfn; no set knows them yet
- * @span: the one of @new that covers all frames of the others.  Its arrays are
- *	used by both layouts while both are in use.
+ * @span: the one slot, of @old or of @new, that covers all frames of the others;
+ *	the only one on its side, unless all that it shares its side with is the
+ *	@tail.  Its arrays are used by both layouts while both are in use.
+ * @tail: the last of @new where that is to vanish, or NULL: it is an invalid slot
+ *	until its frames are out of every vCPU's reach, and gone then
+ * @zap: the one of @new whose mappings are zapped once nobody can make them anew
+ *	from an old slot, or NULL
  * @retired: the arrays that each of @old had before
+ * @own: the arrays that each of @new is to have in the end, where it is not to
+ *	have the span's
  * @standin: what @old lack while both layouts are in use
  */
 struct layout_change {
@@ -31,7 +38,10 @@ struct layout_change {
 	struct kvm_memory_slot **old;
 	struct kvm_memory_slot **new;
 	struct kvm_memory_slot *span;
+	struct kvm_memory_slot *tail;
+	struct kvm_memory_slot *zap;
 	struct kvm_arch_memory_slot *retired;
+	struct kvm_arch_memory_slot *own;
 	struct standin *standin;
 };
 
@@ -40,7 +50,18 @@ int layout_init(struct layout_change *c, struct kvm *kvm, u16 as_id,
 void layout_destroy(struct layout_change *c);
 void layout_remove(struct layout_change *c, struct kvm_memory_slot *old);
 struct kvm_memory_slot *layout_add(struct layout_change *c,
-				   const struct kvm_memory_slot *like);
+				   const struct kvm_memory_slot *like,
+				   unsigned long first, unsigned long npages);
+unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigned int nr);
 int layout_replace(struct layout_change *c);
+
+/**
+ * layout_nr_kept() - how many of the new slots are there to stay
+ * @c: the change
+ */
+static inline unsigned int layout_nr_kept(const struct layout_change *c)
+{
+	return c->nr_new - !!c->tail;
+}
 
 #endif /* _MEMSLOT_OPS_LAYOUT_H */

@@ -39,7 +39,7 @@ void lpage_hold(const struct kvm_memory_slot *span,
 {
 	int level;
 
-	for_each_huge_level(level) {
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		struct kvm_lpage_info *last = NULL;
 		unsigned int i;
 

@@ -8,10 +8,6 @@
 
 #include <linux/kvm_host.h>
 
-/* Levels that lpage_info has counts for. */
-#define for_each_huge_level(level) \
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
-
 /**
  * lpage_index() - the position of a page's huge frame in a slot's array
  * @slot: the slot

@@ -9,8 +9,9 @@
  *
  * - rmap heads that are empty: an aging notifier finds nothing to age;
  * - write-tracking counts that are *not* 0: a stale fault takes the page for
- *   tracked, does not map it writable, and comes back with the new slot.  Zeros
- *   would let a guest page table become writable behind KVM's back.
+ *   tracked and does not map it writable; the write is emulated, or retried with
+ *   the new slot.  Zeros would let a guest page table become writable behind KVM's
+ *   back.
  *
  * Nobody writes to them: that takes a shadow root, and whoever has one started
  * reading after the swap.  They are one page each, mapped repeatedly and
@@ -104,12 +105,29 @@ static struct standin *standin_alloc(unsigned long npages)
 	kref_init(&standin->ref);
 	standin->npages = npages;
 	standin->rmap = map_repeatedly(page_of_zeros, array_size(npages, sizeof(*standin->rmap)));
-	standin->write_track = map_repeatedly(page_of_ones,
-					      array_size(npages, sizeof(*standin->write_track)));
-	if (!standin->rmap || !standin->write_track) {
+	if (standin->rmap)
+		standin->write_track = map_repeatedly(page_of_ones,
+						      array_size(npages,
+								 sizeof(*standin->write_track)));
+	if (!standin->write_track) {
 		standin_free(&standin->ref);
 		return NULL;
 	}
+
+	return standin;
+}
+
+/* The largest there is, if it will do. */
+static struct standin *standin_try_get(unsigned long npages)
+{
+	struct standin *standin = NULL;
+
+	mutex_lock(&standin_mutex);
+	if (standin_largest && standin_largest->npages >= npages) {
+		standin = standin_largest;
+		kref_get(&standin->ref);
+	}
+	mutex_unlock(&standin_mutex);
 
 	return standin;
 }
@@ -124,23 +142,27 @@ static struct standin *standin_alloc(unsigned long npages)
  */
 struct standin *standin_get(unsigned long npages)
 {
-	struct standin *standin;
+	struct standin *standin, *smaller = NULL;
+
+	standin = standin_try_get(npages);
+	if (standin)
+		return standin;
+
+	/* With room for a slot that grows; vmap() may have no room for that, though. */
+	standin = standin_alloc(roundup_pow_of_two(npages)) ?: standin_alloc(npages);
+	if (!standin)
+		return NULL;
 
 	mutex_lock(&standin_mutex);
-
-	standin = standin_largest;
-	if (!standin || standin->npages < npages) {
-		standin = standin_alloc(roundup_pow_of_two(npages));
-		if (!standin)
-			goto out_unlock;
-		if (standin_largest)
-			standin_put(standin_largest);
+	if (!standin_largest || standin_largest->npages < standin->npages) {
+		smaller = standin_largest;
 		standin_largest = standin;
+		kref_get(&standin->ref);
 	}
-	kref_get(&standin->ref);
-
-out_unlock:
 	mutex_unlock(&standin_mutex);
+
+	if (smaller)
+		standin_put(smaller);
 
 	return standin;
 }

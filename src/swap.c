@@ -87,33 +87,3 @@ void slots_wait_for_readers(struct kvm *kvm, u16 as_id)
 	kvm_call(kvm_arch_memslots_updated)(kvm, generation);
 	set->generation = generation;
 }
-
-/**
- * mmu_lock_quiet() - take mmu_lock with no invalidation in progress
- * @kvm: the VM
- *
- * Walkers of a slot's arrays that yield mmu_lock half-way, and do not hold
- * slots_lock, keep mmu_invalidate_in_progress raised meanwhile.  Under this lock
- * nobody holds a pointer into an array.
- *
- * Context: slots_lock held, mn_invalidate_lock not.  Takes mmu_lock for write.
- */
-void mmu_lock_quiet(struct kvm *kvm)
-	__acquires(&kvm->mmu_lock)
-{
-	write_lock(&kvm->mmu_lock);
-	while (kvm->mmu_invalidate_in_progress) {
-		write_unlock(&kvm->mmu_lock);
-		cond_resched();
-
-		/*
-		 * A stream of notifiers cannot starve this: none starts between
-		 * here and mmu_lock, and one that starts after it has to wait.
-		 * KVM's own zaps raise the count without being notifiers; hence
-		 * the loop.
-		 */
-		lock_out_notifiers(kvm);
-		write_lock(&kvm->mmu_lock);
-		spin_unlock(&kvm->mn_invalidate_lock);
-	}
-}

@@ -9,6 +9,5 @@
 
 u64 slots_swap(struct kvm *kvm, u16 as_id);
 void slots_wait_for_readers(struct kvm *kvm, u16 as_id);
-void mmu_lock_quiet(struct kvm *kvm);
 
 #endif /* _MEMSLOT_OPS_SWAP_H */

@@ -7,28 +7,29 @@
 #define _MEMSLOT_OPS_COMPAT_H
 
 #include <linux/kvm_host.h>
-#include <linux/version.h>
 #include <asm/kvm_page_track.h>
-
-#define KERNEL_SERIES(major, minor)				\
-	(LINUX_VERSION_CODE >= KERNEL_VERSION(major, minor, 0) &&	\
-	 LINUX_VERSION_CODE < KERNEL_VERSION(major, (minor) + 1, 0))
 
 /*
  * The module relies on what KVM's internals do, not only on their names, so a
  * series is accepted after its source has been read and the tests have run on it.
+ * Kbuild says which one this is.
  */
-#if KERNEL_SERIES(6, 1)
+#if defined(KVM_SERIES_6_1)
 #define COMPAT_SERIES "6.1"
-#elif KERNEL_SERIES(6, 12)
+#elif defined(KVM_SERIES_6_12)
 #define COMPAT_SERIES "6.12"
 #else
 #error "kvm_memslot_ops knows the KVM of Linux 6.1 and 6.12 only"
 #endif
 
-#if KERNEL_SERIES(6, 1)
+#ifdef KVM_SERIES_6_1
 
 #define KVM_MEM_GUEST_MEMFD	0
+
+static inline bool kvm_arch_has_readonly_mem(struct kvm *kvm)
+{
+	return true;
+}
 
 static inline bool kvm_arch_has_private_mem(struct kvm *kvm)
 {
@@ -50,7 +51,7 @@ static inline int kvm_arch_nr_memslot_as_ids(struct kvm *kvm)
  */
 static inline unsigned short **compat_write_track(struct kvm_arch_memory_slot *arch)
 {
-#if KERNEL_SERIES(6, 1)
+#ifdef KVM_SERIES_6_1
 	return &arch->gfn_track[KVM_PAGE_TRACK_WRITE];
 #else
 	return &arch->gfn_write_track;
@@ -71,13 +72,51 @@ static inline bool compat_has_external_tracker(struct kvm *kvm)
 	struct hlist_node *first = kvm->arch.track_notifier_head.track_notifier_list.first;
 
 	lockdep_assert_held(&kvm->mmu_lock);
-#if KERNEL_SERIES(6, 1)
+#ifdef KVM_SERIES_6_1
 	return first && (first != &kvm->arch.mmu_sp_tracker.node || first->next);
 #else
 	return first;
 #endif
 #else
 	return false;
+#endif
+}
+
+/**
+ * compat_gfn_range() - describe a range of a slot to kvm_unmap_gfn_range()
+ * @slot: the slot
+ * @start: first gfn
+ * @end: first gfn after the range
+ * @may_block: whether mmu_lock may be yielded on the way
+ */
+static inline struct kvm_gfn_range compat_gfn_range(struct kvm_memory_slot *slot,
+						    gfn_t start, gfn_t end, bool may_block)
+{
+	return (struct kvm_gfn_range) {
+		.slot = slot,
+		.start = start,
+		.end = end,
+		.may_block = may_block,
+#ifndef KVM_SERIES_6_1
+		.attr_filter = KVM_FILTER_SHARED,
+#endif
+	};
+}
+
+/**
+ * compat_recovers_nx_pages() - does KVM look for the slots of page-table pages?
+ * @kvm: the VM
+ *
+ * The thread that undoes the nx-huge-page workaround warns about a page-table
+ * page whose first frame is in no slot, if dirty logging is on.  6.1 does not look.
+ */
+static inline bool compat_recovers_nx_pages(struct kvm *kvm)
+{
+#ifdef KVM_SERIES_6_1
+	return false;
+#else
+	return !list_empty(&kvm->arch.possible_nx_huge_pages) &&
+	       atomic_read(&kvm->nr_memslots_dirty_logging);
 #endif
 }
 

@@ -11,12 +11,13 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kprobes.h>
+#include <asm/ibt.h>
 
 #include "wrapper/kvm.h"
 
-#define KVM_DEFINE_CALL(name) DEFINE_STATIC_CALL_NULL(memslot_ops_##name, name);
-KVM_SYMBOLS(KVM_DEFINE_CALL)
-#undef KVM_DEFINE_CALL
+#define KVM_SYMBOL(name) DEFINE_STATIC_CALL_NULL(memslot_ops_##name, name)
+#include "kvm_symbols.h"
+#undef KVM_SYMBOL
 
 /*
  * Names found by kprobe make no module dependency.  This reference to a symbol
@@ -25,7 +26,7 @@ KVM_SYMBOLS(KVM_DEFINE_CALL)
  */
 static void *const kvm_dependency __used = kvm_put_kvm;
 
-/* The address is past the ENDBR where there is one: right for direct calls only. */
+/* The address is for direct calls only: an ENDBR at it may be sealed. */
 static void *kvm_symbol(const char *name)
 {
 	struct kprobe kp = {
@@ -44,6 +45,10 @@ static void *kvm_symbol(const char *name)
 	addr = kp.addr;
 	unregister_kprobe(&kp);
 
+	/* A probe goes behind the ENDBR.  Call depth tracking wants to see the start. */
+	if (is_endbr(*((u32 *)addr - 1)))
+		addr -= sizeof(u32);
+
 	return addr;
 }
 
@@ -57,14 +62,15 @@ int kvm_symbols_resolve(void)
 {
 	void *addr;
 
-#define KVM_RESOLVE(name)						\
-	addr = kvm_symbol("kvm:" #name);				\
-	if (!addr)							\
-		return -ENOENT;						\
-	static_call_update(memslot_ops_##name, (typeof(&name))addr);
-
-	KVM_SYMBOLS(KVM_RESOLVE)
-#undef KVM_RESOLVE
+#define KVM_SYMBOL(name)							\
+	do {									\
+		addr = kvm_symbol("kvm:" #name);				\
+		if (!addr)							\
+			return -ENOENT;						\
+		static_call_update(memslot_ops_##name, (typeof(name) *)addr);	\
+	} while (0)
+#include "kvm_symbols.h"
+#undef KVM_SYMBOL
 
 	return 0;
 }

@@ -8,21 +8,13 @@
 #include <linux/kvm_host.h>
 #include <linux/static_call.h>
 
-/* All that this module needs of KVM beyond what it exports; nothing optional. */
-#define KVM_SYMBOLS(X)			\
-	X(kvm_register_device_ops)	\
-	X(kvm_arch_prepare_memory_region)	\
-	X(kvm_arch_commit_memory_region)	\
-	X(kvm_arch_free_memslot)	\
-	X(kvm_arch_memslots_updated)
-
-#define KVM_DECLARE_CALL(name) DECLARE_STATIC_CALL(memslot_ops_##name, name);
-KVM_SYMBOLS(KVM_DECLARE_CALL)
-#undef KVM_DECLARE_CALL
+#define KVM_SYMBOL(name) DECLARE_STATIC_CALL(memslot_ops_##name, name)
+#include "kvm_symbols.h"
+#undef KVM_SYMBOL
 
 /**
  * kvm_call() - call a KVM function that is not exported
- * @name: one of KVM_SYMBOLS
+ * @name: one of kvm_symbols.h
  *
  * Use as ``kvm_call(kvm_arch_free_memslot)(kvm, slot)``.  The call is direct:
  * an indirect one would fault on a CPU with IBT, for the ENDBR of a function

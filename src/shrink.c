@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "check.h"
+#include "layout.h"
+#include "ops.h"
+#include "slots.h"
+
+/*
+ * A slot that is on its way out is still in KVM's lookups, but nothing new can be
+ * built on it.  It has a number that nobody can name.
+ */
+static struct kvm_memory_slot *add_tail(struct layout_change *c,
+					const struct kvm_memory_slot *old, unsigned long first)
+{
+	struct kvm_memory_slot *tail = layout_add(c, old, first, old->npages - first);
+
+	if (tail) {
+		tail->id = KVM_MEM_SLOTS_NUM;
+		tail->flags |= KVM_MEMSLOT_INVALID;
+	}
+
+	return tail;
+}
+
+/**
+ * memslot_shrink() - make a slot smaller at its end, or remove it
+ * @kvm: the VM
+ * @args: the slot's number and its new size in bytes
+ *
+ * Context: slots_lock held; sleeps, see layout_replace().
+ * Return: see ops.h.
+ */
+int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
+{
+	unsigned long npages = args->memory_size >> PAGE_SHIFT;
+	struct kvm_memory_slot *old;
+	struct layout_change c;
+	int r;
+
+	if (args->flags)
+		return -EINVAL;
+
+	old = slots_find(kvm, args->slot);
+	if (IS_ERR(old))
+		return PTR_ERR(old);
+
+	r = check_smaller(old, args->memory_size) ?: check_supported(kvm, old);
+	if (r)
+		return r;
+
+	/* A slot that keeps no bitmap has no bits to hand over. */
+	if (args->dirty_bitmap)
+		return -EINVAL;
+
+	r = layout_init(&c, kvm, old->as_id, 1, 2);
+	if (r)
+		goto out;
+
+	layout_remove(&c, old);
+	c.span = old;
+
+	r = -ENOMEM;
+	if (npages && !layout_add(&c, old, 0, npages))
+		goto out;
+	c.tail = add_tail(&c, old, npages);
+	if (!c.tail)
+		goto out;
+	c.zap = c.tail;
+
+	r = layout_replace(&c);
+out:
+	layout_destroy(&c);
+	return r;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * All that this module needs of KVM beyond what KVM exports; nothing is optional.
+ * Included with KVM_SYMBOL() defined to what is to be done with each.
+ */
+KVM_SYMBOL(kvm_register_device_ops);
+KVM_SYMBOL(kvm_arch_prepare_memory_region);
+KVM_SYMBOL(kvm_arch_commit_memory_region);
+KVM_SYMBOL(kvm_arch_free_memslot);
+KVM_SYMBOL(kvm_arch_memslots_updated);
+KVM_SYMBOL(kvm_arch_flush_shadow_memslot);
+KVM_SYMBOL(kvm_arch_guest_memory_reclaimed);
+KVM_SYMBOL(kvm_unmap_gfn_range);
