@@ -11,6 +11,10 @@ PATH=$PATH:/usr/sbin:/sbin
 host=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(dirname "$host")
 
+# What programs say is read here, and "make check" must not pass its own flags on to builds.
+export LC_ALL=C.UTF-8
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
 # Everything that is downloaded or built goes here, outside the tree.
 cache=${KVM_MEMSLOT_OPS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvm-memslot-ops}
 
@@ -22,7 +26,7 @@ say() { printf '%s\n' "$*" >&2; }
 
 die() {
 	say "${0##*/}: $*"
-	exit 1
+	exit "${status_of_death:-1}"
 }
 
 # usage: prints the comment at the head of the script, from its second line on.

@@ -82,43 +82,36 @@ FIXTURE_TEARDOWN(alloc_fail)
 	kvm_vm_free(self->vm);
 }
 
-static void fail_nth(int nth)
+/* Opening the file allocates, so it is open before anything is to fail. */
+static int open_fail_nth(void)
 {
-	char value[16];
-
-	snprintf(value, sizeof(value), "%d", nth);
-	TEST_ASSERT(!host_write(FAIL_NTH, value), "cannot set " FAIL_NTH);
-}
-
-/* Whether the allocation was reached, and failed; turns the rest off. */
-static bool failed_nth(void)
-{
-	char value[16];
-
-	TEST_ASSERT(!host_read(FAIL_NTH, value, sizeof(value)),
-		    "cannot read " FAIL_NTH);
-	fail_nth(0);
-	return !atoi(value);
-}
-
-/* Opening the file allocates, hence a descriptor that is open already. */
-static int grow_failing(int dev, int nth, uint64_t size, bool *failed)
-{
-	int fd = open(FAIL_NTH, O_RDWR), err, len;
-	char value[16];
+	int fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 
 	TEST_ASSERT(fd >= 0, "cannot open " FAIL_NTH);
-	len = snprintf(value, sizeof(value), "%d", nth);
+	return fd;
+}
+
+static void start_failing(int fd, int nth)
+{
+	char value[16];
+	int len = snprintf(value, sizeof(value), "%d", nth);
+
 	TEST_ASSERT(pwrite(fd, value, len, 0) == len, "cannot set " FAIL_NTH);
-	err = slot_grow(dev, ID, size);
+}
+
+/* Whether the allocation was reached, and failed. */
+static bool stop_failing(int fd)
+{
+	int saved_errno = errno, len;
+	char value[16];
+
 	len = pread(fd, value, sizeof(value) - 1, 0);
 	/* Whatever is left must not hit the test itself. */
 	TEST_ASSERT(pwrite(fd, "0", 1, 0) == 1, "cannot reset " FAIL_NTH);
-	close(fd);
 	TEST_ASSERT(len > 0, "cannot read " FAIL_NTH);
 	value[len] = 0;
-	*failed = !atoi(value);
-	return err;
+	errno = saved_errno;
+	return !atoi(value);
 }
 
 static void recreate(struct kvm_vm *vm, uint64_t size, void *mem)
@@ -131,15 +124,15 @@ static void fail_each(struct kvm_vm *vm, int dev, void *mem, uint64_t old_size,
 		      uint64_t new_size, bool retry)
 {
 	uint64_t ops, swaps, failures;
-	int nth, err, nr_enomem = 0, nr_fallback = 0;
-	bool failed;
+	int nth, err, nr_enomem = 0, nr_fallback = 0, fail = open_fail_nth();
 
 	for (nth = 1;; nth++) {
 		ops = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS);
 		swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
 		failures = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED);
-		err = grow_failing(dev, nth, new_size, &failed);
-		if (!failed)
+		start_failing(fail, nth);
+		err = slot_grow(dev, ID, new_size);
+		if (!stop_failing(fail))
 			break;
 
 		if (!err) {
@@ -170,6 +163,7 @@ static void fail_each(struct kvm_vm *vm, int dev, void *mem, uint64_t old_size,
 		recreate(vm, old_size, mem);
 	}
 
+	close(fail);
 	TEST_ASSERT(!err, "GROW without a failed allocation: %s", strerror(err));
 	slot_assert(vm, ID, 0, GPA, new_size, mem);
 	recreate(vm, old_size, mem);
@@ -189,27 +183,29 @@ TEST_F(alloc_fail, grow)
 
 TEST_F(alloc_fail, create_device)
 {
-	int nth, dev, nr_enomem = 0;
+	int nth, dev, nr_enomem = 0, fail = open_fail_nth();
+	bool failed;
 
 	for (nth = 1;; nth++) {
-		bool failed;
-
-		fail_nth(nth);
+		start_failing(fail, nth);
 		dev = __kvm_create_device(self->vm, memslot_ops_type());
-		if (dev < 0)
-			TEST_ASSERT(errno == ENOMEM || errno == ENFILE,
-				    "allocation %d fails, and making a device with %s",
-				    nth, strerror(errno));
-		failed = failed_nth();
-		if (dev >= 0)
-			close(dev);
-		else
-			nr_enomem++;
+		failed = stop_failing(fail);
 		if (!failed)
 			break;
+
+		if (dev >= 0) {
+			close(dev);
+			continue;
+		}
+		nr_enomem++;
+		TEST_ASSERT(errno == ENOMEM || errno == ENFILE,
+			    "allocation %d fails, and making a device with %s",
+			    nth, strerror(errno));
 	}
+	close(fail);
 	TEST_ASSERT(dev >= 0, "making a device fails by itself");
 	TEST_ASSERT(nr_enomem, "no allocation failed");
+	close(dev);
 	TEST_ASSERT_EQ(slot_grow(self->dev, ID, variant->new_size), 0);
 	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 1);
 }

@@ -38,7 +38,7 @@ struct grown {
 	uint64_t gpa;
 	char *hva;
 	/* No smaller than what succeeded; no larger than what was tried. */
-	_Atomic uint64_t done;
+	atomic_ulong done;
 };
 
 struct scene {
@@ -64,7 +64,7 @@ static uint64_t actor_random(struct actor *a, uint64_t below)
 	return (a->random >> 20) % below;
 }
 
-static void raise_to(_Atomic uint64_t *value, uint64_t to)
+static void raise_to(atomic_ulong *value, uint64_t to)
 {
 	uint64_t was = *value;
 

@@ -235,7 +235,8 @@ static bool run_scenario(const struct scenario *s)
 
 	unnoticed = !t[0].mmio && !t[0].steps_with_death && !t[0].faults_again;
 	if (unnoticed)
-		printf("\nShown: with %s, %s,\nand not one of their accesses failed, left the guest or had to be mapped again.\n",
+		printf("\nShown: with %s, %s,\n"
+		       "and not one of their accesses failed, left the guest or had to be mapped again.\n",
 		       s->ways[0].name, s->proves);
 	else
 		printf("\nThe guest noticed %s: this should not be.\n",

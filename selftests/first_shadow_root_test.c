@@ -128,9 +128,13 @@ FIXTURE_VARIANT_ADD(first_shadow_root, page_protected_aging)
 	.aging = true,
 };
 
+/*
+ * The page comes without vCPU 0 being told, L2 uses it as a page table, and
+ * only then does vCPU 0 wake up: with no invalidation in between, nothing but
+ * the write-tracking count can stop it from mapping the page writable.
+ */
 FIXTURE_VARIANT_ADD(first_shadow_root, page_becomes_page_table)
 {
-	.protected = true,
 	.page_table = true,
 };
 
@@ -304,21 +308,24 @@ static int uffd_protect(int uffd, void *page, bool protect)
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
 }
 
-static void uffd_resolve(int uffd, void *page, bool protected)
+/* The page appears; who waits for it does not hear of it yet. */
+static void uffd_fill(int uffd, void *page, void *content)
 {
-	static char zeros[4096] __aligned(4096);
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)page,
-		.src = (uintptr_t)zeros,
+		.src = (uintptr_t)content,
 		.len = PAGE_SIZE,
+		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
 
-	if (protected)
-		TEST_ASSERT(!uffd_protect(uffd, page, false),
-			    "cannot end the write protection");
-	else
-		TEST_ASSERT(!ioctl(uffd, UFFDIO_COPY, &copy),
-			    "cannot resolve the fault");
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_COPY, &copy), "cannot fill the page");
+}
+
+static void uffd_wake(int uffd, void *page)
+{
+	struct uffdio_range range = { (uintptr_t)page, PAGE_SIZE };
+
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_WAKE, &range), "cannot wake vCPU 0");
 }
 
 static void uffd_wait_for_fault(int uffd, void *page)
@@ -392,6 +399,7 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	struct worker writer = { .vcpu = self->writer };
 	struct worker nester = { .vcpu = self->nester };
 	struct worker grower = { .dev = self->dev };
+	static uint64_t content[512] __aligned(4096);
 	char *page = self->mem + PAGE * PAGE_SIZE;
 	uint64_t value = 0x77;
 	int err;
@@ -407,7 +415,7 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	if (variant->protected)
 		write_word(self->writer, self->orders, GPA + PAGE * PAGE_SIZE, 2);
 	if (variant->page_table) {
-		*(uint64_t *)page = directory_entry(self->vm, OLD_WORD);
+		content[0] = directory_entry(self->vm, OLD_WORD);
 		value = directory_entry(self->vm, NEW_WORD);
 		self->orders->l2_looks = true;
 	}
@@ -426,6 +434,8 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	TEST_ASSERT(host_wait(is_waiting, &grower), "GROW does not swap");
 
 	/* The first shadow root comes. */
+	if (variant->page_table)
+		uffd_fill(self->uffd, page, content);
 	pthread_create(&nester.thread, NULL, run_vcpu, &nester);
 	TEST_ASSERT(host_wait(is_done, &nester), "vCPU 1 hangs");
 	pthread_join(nester.thread, NULL);
@@ -436,7 +446,14 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 		ksft_print_msg("khugepaged cannot be made to look at pages\n");
 
 	/* vCPU 0 goes on. */
-	uffd_resolve(self->uffd, page, variant->protected);
+	if (variant->protected) {
+		TEST_ASSERT(!uffd_protect(self->uffd, page, false),
+			    "cannot end the write protection");
+	} else {
+		if (!variant->page_table)
+			uffd_fill(self->uffd, page, content);
+		uffd_wake(self->uffd, page);
+	}
 	pthread_join(writer.thread, NULL);
 	pthread_join(grower.thread, NULL);
 	TEST_ASSERT(!grower.err, "GROW: %s", strerror(grower.err));

@@ -3,9 +3,10 @@
  * VMs come, grow and go, and leave nothing behind.
  *
  * What the kernel holds is counted before and after many VMs.  Other work goes
- * on beside the test, so the counts need not be equal; but what a VM, or one in
- * a hundred operations, left behind would show.
+ * on beside the test, so the counts need not be equal; but what every other VM,
+ * or every tenth operation, left behind would show.
  */
+#include <dirent.h>
 #include <sys/wait.h>
 
 #include "harness.h"
@@ -136,6 +137,26 @@ struct cache {
 	long objects;
 };
 
+/*
+ * Freed objects that a cache keeps to itself count as used: those of its CPUs,
+ * and with KASAN all those that are in quarantine.
+ */
+static void shrink_caches(void)
+{
+	DIR *dir = opendir("/sys/kernel/slab");
+	struct dirent *entry;
+	char path[512];
+
+	if (!dir)
+		return;
+	while ((entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink",
+			 entry->d_name);
+		host_write(path, "1");
+	}
+	closedir(dir);
+}
+
 /* How many objects each slab cache holds. */
 static int count_slabs(struct cache *caches)
 {
@@ -143,11 +164,13 @@ static int count_slabs(struct cache *caches)
 	char line[4096];
 	int nr = 0;
 
+	shrink_caches();
 	if (!file)
 		return 0;
 	while (nr < MAX_CACHES && fgets(line, sizeof(line), file)) {
-		/* Those of areas, which count_vmalloc() counts better. */
-		if (!strncmp(line, "vmap_area ", 10))
+		/* Areas: count_vmalloc() counts better. kmemleak: forgets late. */
+		if (!strncmp(line, "vmap_area ", 10) ||
+		    !strncmp(line, "kmemleak_", 9))
 			continue;
 		if (sscanf(line, "%63s %ld", caches[nr].name,
 			   &caches[nr].objects) == 2)
@@ -200,7 +223,7 @@ TEST(ten_thousand_grows)
 		if (more >= NR_VMS)
 			ksft_print_msg("%s: %ld objects more\n", after[i].name,
 				       more);
-		TEST_ASSERT(more < NR_VMS * NR_GROWS / 2,
+		TEST_ASSERT(more < NR_VMS * NR_GROWS / 10,
 			    "%ld objects of %s were left by %d GROWs", more,
 			    after[i].name, NR_VMS * NR_GROWS);
 	}

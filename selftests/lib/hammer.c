@@ -157,11 +157,10 @@ struct hammer {
 	struct notes *notes;
 	size_t notes_size;
 	char *mem;
-	uint64_t slot_size;
 	uint64_t tsc_khz;
-	_Atomic uint64_t mmio, internal_error, run_error;
+	atomic_ulong mmio, internal_error, run_error;
 	/* Of the first bad exit. */
-	_Atomic uint64_t bad_gpa;
+	atomic_ulong bad_gpa;
 };
 
 struct kvm_vm *hammer_vm(struct hammer *h)
@@ -452,7 +451,6 @@ void hammer_slot(struct hammer *h, uint64_t size)
 
 	TEST_ASSERT(!err, "cannot make a slot of %#lx bytes: %s", size,
 		    strerror(err));
-	h->slot_size = size;
 }
 
 void hammer_delete_and_create(struct hammer *h, uint64_t size)

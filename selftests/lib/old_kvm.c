@@ -12,8 +12,7 @@
 #include <stdint.h>
 #include <linux/kvm.h>
 
-int __real_ioctl(int fd, unsigned long request, ...);
-int __wrap_ioctl(int fd, unsigned long request, ...);
+#include "old_kvm.h"
 
 static int set_region2(int fd, struct kvm_userspace_memory_region2 *region)
 {

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#include "async.h"
+#include "host.h"
+#include "trace.h"
+
+static void *async_main(void *arg)
+{
+	struct async *a = arg;
+
+	a->tid = syscall(SYS_gettid);
+	a->err = a->call(a->arg);
+	a->done = true;
+	return NULL;
+}
+
+void async_start(struct async *a, int (*call)(void *arg), void *arg)
+{
+	a->call = call;
+	a->arg = arg;
+	a->done = false;
+	a->tid = 0;
+	pthread_create(&a->thread, NULL, async_main, a);
+}
+
+int async_join(struct async *a)
+{
+	pthread_join(a->thread, NULL);
+	return a->err;
+}
+
+struct swap_wait {
+	struct async *a;
+	int nth;
+};
+
+static bool waits_for_readers(void *arg)
+{
+	struct swap_wait *wait = arg;
+	char path[64], stack[4096];
+
+	TEST_ASSERT(!wait->a->done, "the operation did not wait for a vCPU: %s",
+		    strerror(wait->a->err));
+	if (trace_count("memslot_op_swap") < wait->nth)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", wait->a->tid);
+	return host_read(path, stack, sizeof(stack)) || strstr(stack, "srcu");
+}
+
+void async_wait_for_swap(struct async *a, int nth)
+{
+	struct swap_wait wait = { a, nth };
+
+	TEST_ASSERT(host_wait(waits_for_readers, &wait),
+		    "the operation does not swap");
+}
+
+int uffd_open(void)
+{
+	return syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+}
+
+static int uffd_protect(int uffd, void *mem, size_t size, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)mem, size },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
+}
+
+bool uffd_hold(int uffd, void *mem, size_t size, bool protected)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)mem, size },
+		.mode = protected ? UFFDIO_REGISTER_MODE_WP :
+				    UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	/* The second time is one too many, and does no harm. */
+	ioctl(uffd, UFFDIO_API, &api);
+	return !ioctl(uffd, UFFDIO_REGISTER, &reg) &&
+	       (!protected || !uffd_protect(uffd, mem, size, true));
+}
+
+void uffd_wait_for_fault(int uffd, void *page)
+{
+	struct pollfd pfd = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	TEST_ASSERT(poll(&pfd, 1, 60000) == 1, "nobody faults");
+	TEST_ASSERT_EQ(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	TEST_ASSERT_EQ(msg.event, UFFD_EVENT_PAGEFAULT);
+	TEST_ASSERT_EQ(msg.arg.pagefault.address & -PAGE_SIZE, (uintptr_t)page);
+}
+
+void uffd_resolve(int uffd, void *page, bool protected, int byte)
+{
+	static char from[PAGE_SIZE] __aligned(PAGE_SIZE);
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)page,
+		.src = (uintptr_t)from,
+		.len = PAGE_SIZE,
+	};
+
+	if (protected) {
+		TEST_ASSERT(!uffd_protect(uffd, page, PAGE_SIZE, false),
+			    "cannot end the write protection");
+		return;
+	}
+	memset(from, byte, sizeof(from));
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_COPY, &copy), "cannot resolve the fault");
+}
+
+void uffd_release(int uffd, void *mem, size_t size)
+{
+	struct uffdio_range range = { (uintptr_t)mem, size };
+
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_UNREGISTER, &range),
+		    "cannot leave userfaultfd");
+}
+
+#define UNREST_SIZE	(32UL << 20)
+
+struct unrest {
+	pthread_t thread;
+	atomic_bool stop;
+	char *mem, *own;
+	size_t size;
+};
+
+static void *unrest_main(void *arg)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+	struct unrest *u = arg;
+
+	/* It does not matter if there is a hole for a moment. */
+	while (!u->stop) {
+		mprotect(u->mem, u->size, rw | PROT_EXEC);
+		mprotect(u->mem, u->size, rw);
+	}
+	return NULL;
+}
+
+struct unrest *unrest_start(void *mem, size_t size)
+{
+	struct unrest *u = calloc(1, sizeof(*u));
+
+	u->mem = mem;
+	u->size = size;
+	if (!mem) {
+		u->size = UNREST_SIZE;
+		u->own = host_map(u->size, PAGE_SIZE, 0, HOST_PAGES_4K);
+		memset(u->own, 1, u->size);
+		u->mem = u->own;
+	}
+	pthread_create(&u->thread, NULL, unrest_main, u);
+	return u;
+}
+
+void unrest_stop(struct unrest *u)
+{
+	u->stop = true;
+	pthread_join(u->thread, NULL);
+	if (u->own)
+		munmap(u->own, u->size);
+	free(u);
+}

@@ -1,0 +1,2058 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Random operations on the slots of a range of guest memory, of which vCPUs
+ * use every page all the time, on a host that does to the memory behind it
+ * whatever hosts do.
+ *
+ * For each page there is a rule that says whether a guest access must reach
+ * memory, may, or must never. A rule is relaxed just before an operation that
+ * changes what becomes of the page, and is strict again right after. An access
+ * that saw the same rule before and after it is held to it; so pages that an
+ * operation leaves alone are under a strict rule all the while.
+ *
+ *	-s SEED		repeats the operations of a run
+ *	-n OPS		how many operations
+ *	-t SECONDS	how long, if no number is given (20)
+ *	-v VCPUS	1 to 4 (2)
+ *	-b BACKING	4k, thp (default) or hugetlb
+ *	-q		no noise from the host
+ *	-k		a control: only what KVM can do by itself
+ */
+#include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+#include "ucall_common.h"
+
+#include "host.h"
+#include "host_noise.h"
+#include "layout_model.h"
+#include "memslot_ops.h"
+#include "ops.h"
+
+#define MAX_VCPUS	4
+
+#define NOTES_SLOT	1
+#define NOTES_GPA	(2 * GIGA_SIZE)
+
+#define FIRST_SLOT	2
+#define RANGE_FRAMES	12
+#define RANGE		(RANGE_FRAMES * HUGE_SIZE)
+#define NR_PAGES	(RANGE / PAGE_SIZE)
+/* With a multiple of 1 GiB inside. */
+#define RANGE_GPA	(5 * GIGA_SIZE - 5 * HUGE_SIZE)
+/* Where a slot is moved to, and back from. */
+#define PARK_GPA	(32 * GIGA_SIZE)
+
+/* Pages whose contents the host throws away as it likes. */
+#define SCRATCH_FIRST	(7 * HUGE_PAGES)
+#define SCRATCH_NR	(2 * HUGE_PAGES)
+
+#define STAMP		(0x5eedUL << 48)
+#define CANARY		(0xdeadUL << 48)
+#define NO_PAGE		(~0UL)
+
+/* KVM's own; a SHRINK calls the tail so. */
+#define KVM_MEM_SLOTS_NUM	0x7fff
+
+/* ------------------------------------- what the guest and the host share */
+
+enum want {
+	NEVER,			/* the access must leave the guest */
+	MAY,
+	MUST,			/* the access must reach memory */
+};
+
+/* A want, and above it a number that changes whenever the want does. */
+#define WANT_BITS	2
+#define WANT(rule)	((enum want)((rule) & ((1 << WANT_BITS) - 1)))
+
+struct rule {
+	uint32_t read;		/* and to execute */
+	uint32_t write;
+};
+
+enum how {
+	READ,
+	WRITE,
+	EXEC,
+};
+
+enum wrong {
+	LANDED,			/* what must leave the guest did not */
+	BAD_STAMP,
+	BAD_COUNTER,
+	BAD_CODE,
+};
+
+struct page {
+	uint64_t stamp;
+	uint8_t code[8];		/* mov $number, %eax; ret */
+	uint64_t counter[MAX_VCPUS];	/* of each vCPU's writes */
+};
+
+enum order {
+	ORDER_PAUSE,
+	ORDER_RUN,
+	ORDER_END,
+};
+
+/* A vCPU's side of it. */
+struct note {
+	uint64_t done;			/* the last order that took effect */
+	uint64_t touches;
+	uint64_t touches_changing;	/* whose rule was not strict */
+	/* The access under way: */
+	uint64_t page;
+	uint64_t how;
+	uint32_t rule;			/* before it */
+	uint32_t exited;		/* set by the host */
+	uint64_t exec_page;		/* to be left alone until it is NO_PAGE */
+	/* What was wrong: */
+	uint64_t wrong;
+	uint64_t rule_after;
+	uint64_t got;
+	uint64_t wanted;
+} __aligned(256);
+
+struct notes {
+	uint64_t order_nr;
+	enum order order;
+	uint64_t seed;
+	bool emulation;			/* KVM_FEP works */
+	uint64_t hot_first;		/* pages that matter most just now */
+	uint64_t hot_nr;
+	struct note note[MAX_VCPUS];
+	struct rule rule[NR_PAGES];
+	/* What page->counter should be. */
+	uint64_t counter[MAX_VCPUS][NR_PAGES];
+};
+
+static bool is_scratch(uint64_t page)
+{
+	return page - SCRATCH_FIRST < SCRATCH_NR;
+}
+
+static uint64_t gpa_of(uint64_t page)
+{
+	return RANGE_GPA + page * PAGE_SIZE;
+}
+
+/* ------------------------------------------------------------- the guest */
+
+static uint64_t guest_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state >> 16;
+}
+
+static uint64_t guest_load(uint64_t *p, bool emulated)
+{
+	uint64_t value;
+
+	if (emulated)
+		asm volatile(KVM_FEP "mov (%1), %0"
+			     : "=r"(value) : "r"(p) : "memory");
+	else
+		asm volatile("mov (%1), %0"
+			     : "=r"(value) : "r"(p) : "memory");
+	return value;
+}
+
+static void guest_store(uint64_t *p, uint64_t value, bool emulated)
+{
+	if (emulated)
+		asm volatile(KVM_FEP "mov %1, (%0)"
+			     : : "r"(p), "r"(value) : "memory");
+	else
+		asm volatile("mov %1, (%0)"
+			     : : "r"(p), "r"(value) : "memory");
+}
+
+static void guest_complain(struct note *me, enum wrong what, uint32_t after,
+			   uint64_t got, uint64_t wanted)
+{
+	me->wrong = what;
+	me->rule_after = after;
+	me->got = got;
+	me->wanted = wanted;
+	GUEST_SYNC(0);
+}
+
+static void guest_begin(struct note *me, uint64_t nr, enum how how,
+			uint32_t *rule)
+{
+	me->page = nr;
+	me->how = how;
+	me->exited = 0;
+	WRITE_ONCE(me->rule, READ_ONCE(*rule));
+	barrier();
+}
+
+/* True if the access was under a strict rule all the time. */
+static bool guest_end(struct note *me, uint32_t *rule)
+{
+	uint32_t after;
+
+	/* A write must be over before the rule is read again. */
+	asm volatile("mfence" : : : "memory");
+	after = READ_ONCE(*rule);
+
+	me->touches++;
+	if (after != me->rule || WANT(after) == MAY) {
+		me->touches_changing++;
+		return false;
+	}
+	if (WANT(after) == NEVER && !READ_ONCE(me->exited))
+		guest_complain(me, LANDED, after, 0, 0);
+	return true;
+}
+
+static void guest_read(struct notes *notes, int id, uint64_t nr, uint64_t random)
+{
+	struct page *page = (void *)gpa_of(nr);
+	bool emulated = notes->emulation && !(random & 0xf);
+	bool ask_stamp = random & 0x10;
+	struct note *me = &notes->note[id];
+	uint64_t got, wanted;
+
+	wanted = ask_stamp ? STAMP | nr : notes->counter[id][nr];
+	guest_begin(me, nr, READ, &notes->rule[nr].read);
+	got = guest_load(ask_stamp ? &page->stamp : &page->counter[id], emulated);
+	if (!guest_end(me, &notes->rule[nr].read))
+		return;
+
+	if (WANT(me->rule) == MUST && !is_scratch(nr) && got != wanted)
+		guest_complain(me, ask_stamp ? BAD_STAMP : BAD_COUNTER,
+			       me->rule, got, wanted);
+}
+
+static void guest_write(struct notes *notes, int id, uint64_t nr, uint64_t random)
+{
+	struct page *page = (void *)gpa_of(nr);
+	bool emulated = notes->emulation && !(random & 0xf);
+	uint64_t *counter = &notes->counter[id][nr];
+	struct note *me = &notes->note[id];
+
+	guest_begin(me, nr, WRITE, &notes->rule[nr].write);
+	guest_store(&page->counter[id], *counter + 1, emulated);
+	barrier();
+	if (!READ_ONCE(me->exited))
+		*counter += 1;
+	guest_end(me, &notes->rule[nr].write);
+}
+
+/*
+ * A fetch that finds no memory cannot be survived. The host leaves a page alone
+ * while a vCPU says that it is about to execute it.
+ */
+static void guest_exec(struct notes *notes, int id, uint64_t nr)
+{
+	struct page *page = (void *)gpa_of(nr);
+	struct note *me = &notes->note[id];
+	uint64_t got;
+
+	WRITE_ONCE(me->exec_page, nr);
+	asm volatile("mfence" : : : "memory");
+	guest_begin(me, nr, EXEC, &notes->rule[nr].read);
+	if (WANT(me->rule) == MUST) {
+		got = ((uint32_t (*)(void))page->code)();
+		guest_end(me, &notes->rule[nr].read);
+		if (got != nr)
+			guest_complain(me, BAD_CODE, me->rule, got, nr);
+	}
+	WRITE_ONCE(me->exec_page, NO_PAGE);
+}
+
+static void guest_touch(struct notes *notes, int id, uint64_t random)
+{
+	uint64_t hot_nr = READ_ONCE(notes->hot_nr), nr;
+	/* Exits take long. */
+	bool exit_is_due = !(random >> 4 & 0xf);
+	struct rule *rule;
+
+	if (hot_nr && random & 1)
+		nr = READ_ONCE(notes->hot_first) + (random >> 16) % hot_nr;
+	else
+		nr = random >> 16;
+	nr %= NR_PAGES;
+	rule = &notes->rule[nr];
+
+	switch (random >> 1 & 7) {
+	case 0 ... 2:
+		if (WANT(rule->read) != NEVER || exit_is_due)
+			guest_read(notes, id, nr, random >> 8);
+		break;
+	case 3 ... 5:
+		if (WANT(rule->write) != NEVER || exit_is_due)
+			guest_write(notes, id, nr, random >> 8);
+		break;
+	default:
+		if (!is_scratch(nr))
+			guest_exec(notes, id, nr);
+		break;
+	}
+}
+
+static void guest_code(struct notes *notes, int id)
+{
+	struct note *me = &notes->note[id];
+	uint64_t order_nr = 0, random;
+	enum order order;
+
+	random = notes->seed * (2 * id + 3) | 1;
+	do {
+		while (READ_ONCE(notes->order_nr) == order_nr)
+			cpu_relax();
+		order_nr = READ_ONCE(notes->order_nr);
+		order = READ_ONCE(notes->order);
+		WRITE_ONCE(me->done, order_nr);
+		while (order == ORDER_RUN &&
+		       READ_ONCE(notes->order_nr) == order_nr) {
+			guest_touch(notes, id, guest_random(&random));
+			/* Lets an emulated host turn to its other CPUs. */
+			if (!(random & 0xf))
+				cpu_relax();
+		}
+	} while (order != ORDER_END);
+	GUEST_DONE();
+}
+
+/* ---------------------------------------------------------- the options */
+
+enum backing {
+	BACKING_4K,
+	BACKING_THP,
+	BACKING_HUGETLB,
+};
+
+static struct {
+	uint64_t nr_ops;
+	uint64_t seconds;
+	int nr_vcpus;
+	enum backing backing;
+	bool quiet;
+	bool control;
+	/* The seed decides on these: */
+	bool guest_4k;
+	size_t misaligned;
+	bool eager_split;
+} opt = {
+	.seconds = 20,
+	.nr_vcpus = 2,
+	.backing = BACKING_THP,
+};
+
+/* ----------------------------------------------------- the state of it all */
+
+static struct kvm_vm *vm;
+static int dev;
+static uint64_t features;
+static unsigned int max_pieces;
+static struct notes *notes;
+static char *mem;
+static struct layout layout = {
+	.nr_pages = NR_PAGES,
+	.first_id = FIRST_SLOT,
+};
+
+struct runner {
+	int id;
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	uint64_t exits;
+};
+
+static struct runner runners[MAX_VCPUS];
+
+static struct counter nr_huge;
+static uint64_t most_huge;
+
+/* Of the module's statistics, what they should be. */
+static struct {
+	uint64_t ops;
+	uint64_t swaps;
+	uint64_t failed;
+} stats;
+
+/* ------------------------------------------------- what is said of a failure */
+
+#define LOG_SIZE	24
+
+static struct {
+	uint64_t nr;
+	char line[LOG_SIZE][200];
+} history;
+
+static bool over;
+static pthread_mutex_t fail_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static __printf(1, 2) void log_op(const char *fmt, ...)
+{
+	char *line = history.line[history.nr++ % LOG_SIZE];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(history.line[0]), fmt, args);
+	va_end(args);
+}
+
+static void log_done(int err)
+{
+	char *line = history.line[(history.nr - 1) % LOG_SIZE];
+	size_t len = strlen(line);
+
+	snprintf(line + len, sizeof(history.line[0]) - len, ": %s",
+		 err ? strerror(err) : "done");
+}
+
+static const char *slot_name(const struct model_slot *s)
+{
+	static char names[4][64];
+	static int next;
+	char *name = names[next++ % 4];
+
+	snprintf(name, sizeof(names[0]), "slot %u [%lu, %lu)%s%s", s->id,
+		 s->first, s->first + s->nr,
+		 s->flags & KVM_MEM_READONLY ? " ro" : "",
+		 s->flags & KVM_MEM_LOG_DIRTY_PAGES ? " log" : "");
+	return name;
+}
+
+static void print_setup(void)
+{
+	static const char * const backings[] = { "4k", "thp", "hugetlb" };
+
+	ksft_print_msg("options: -s %s -v %d -b %s\n", getenv("SEED"),
+		       opt.nr_vcpus, backings[opt.backing]);
+	ksft_print_msg("guest pages of %s, host address misaligned by %#zx, eager_page_split=%c\n",
+		       opt.guest_4k ? "4k" : "2m", opt.misaligned,
+		       opt.eager_split ? 'Y' : 'N');
+}
+
+/* At exit, whichever way a check failed. */
+static void print_log(void)
+{
+	uint64_t i;
+
+	if (over)
+		return;
+	over = true;
+
+	ksft_print_msg("the last of %lu steps, oldest first:\n", history.nr);
+	i = history.nr > LOG_SIZE ? history.nr - LOG_SIZE : 0;
+	for (; i < history.nr; i++)
+		ksft_print_msg("  %lu: %s\n", i, history.line[i % LOG_SIZE]);
+	ksft_print_msg("the slots:\n");
+	for (i = 0; i < layout.nr; i++)
+		ksft_print_msg("  %s\n", slot_name(&layout.slot[i]));
+	print_setup();
+	ksft_test_result_fail("stress\n");
+	fflush(NULL);
+}
+
+static const char *how_name(enum how how)
+{
+	return how == READ ? "read" : how == WRITE ? "write" : "fetch";
+}
+
+static const char *rule_name(uint32_t rule)
+{
+	static const char * const names[] = { "never", "may", "must" };
+	static char buf[4][32];
+	static int next;
+	char *name = buf[next++ % 4];
+
+	snprintf(name, sizeof(buf[0]), "%s (#%u)", names[WANT(rule)],
+		 rule >> WANT_BITS);
+	return name;
+}
+
+/* Fails the test because of what vCPU @r does, which it is not back from. */
+static __printf(2, 3) void fail(struct runner *r, const char *fmt, ...)
+{
+	struct note *note = &notes->note[r->id];
+	struct rule *rule = &notes->rule[note->page % NR_PAGES];
+	char what[256];
+	va_list args;
+
+	/* Who is not the first waits for the process to end. */
+	pthread_mutex_lock(&fail_mutex);
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+
+	ksft_print_msg("vCPU %d: %s\n", r->id, what);
+	ksft_print_msg("at a %s of page %lu, gpa %#lx; this reaches memory: %s\n",
+		       how_name(note->how), note->page, gpa_of(note->page),
+		       rule_name(note->rule));
+	ksft_print_msg("now reads reach memory: %s, writes: %s\n",
+		       rule_name(READ_ONCE(rule->read)),
+		       rule_name(READ_ONCE(rule->write)));
+	exit(KSFT_FAIL);
+}
+
+/* ----------------------------------------------------------------- vCPUs */
+
+static void take_mmio(struct runner *r)
+{
+	struct kvm_run *run = r->vcpu->run;
+	uint64_t page = (run->mmio.phys_addr - RANGE_GPA) / PAGE_SIZE;
+	struct note *note = &notes->note[r->id];
+	uint32_t now;
+
+	if (page >= NR_PAGES || page != note->page || run->mmio.len != 8 ||
+	    note->how != (run->mmio.is_write ? WRITE : READ))
+		fail(r, "KVM_EXIT_MMIO for what it did not do: a %s of %u bytes at %#llx",
+		     run->mmio.is_write ? "write" : "read", run->mmio.len,
+		     run->mmio.phys_addr);
+
+	now = run->mmio.is_write ? READ_ONCE(notes->rule[page].write) :
+				   READ_ONCE(notes->rule[page].read);
+	if (now == note->rule && WANT(now) == MUST)
+		fail(r, "KVM_EXIT_MMIO: memory blinked");
+
+	/* The write is lost, as the device that nobody emulates would lose it. */
+	if (!run->mmio.is_write)
+		memset(run->mmio.data, 0xff, 8);
+	note->exited = 1;
+	r->exits++;
+}
+
+static void fail_as_guest_said(struct runner *r)
+{
+	static const char * const names[] = {
+		[BAD_STAMP] = "wrong contents",
+		[BAD_COUNTER] = "a write was lost, or came from nowhere",
+		[BAD_CODE] = "wrong code",
+	};
+	struct note *note = &notes->note[r->id];
+
+	if (note->wrong == LANDED)
+		fail(r, "the access landed where there is no memory for it");
+	fail(r, "%s: %#lx, not %#lx", names[note->wrong], note->got,
+	     note->wanted);
+}
+
+/* False when the guest has ended. */
+static bool take_exit(struct runner *r)
+{
+	struct kvm_run *run = r->vcpu->run;
+	struct ucall uc;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		take_mmio(r);
+		return true;
+	case KVM_EXIT_IO:
+		switch (get_ucall(r->vcpu, &uc)) {
+		case UCALL_DONE:
+			return false;
+		case UCALL_SYNC:
+			fail_as_guest_said(r);
+		default:
+			fail(r, "unexpected ucall %lu", uc.cmd);
+		}
+		return false;
+	case KVM_EXIT_INTERNAL_ERROR:
+		fail(r, "KVM_EXIT_INTERNAL_ERROR, suberror %u",
+		     run->internal.suberror);
+		return false;
+	default:
+		fail(r, "unexpected exit: %s",
+		     exit_reason_str(run->exit_reason));
+		return false;
+	}
+}
+
+static void *runner_main(void *arg)
+{
+	struct runner *r = arg;
+
+	for (;;) {
+		if (__vcpu_run(r->vcpu)) {
+			if (errno != EINTR && errno != EAGAIN)
+				fail(r, "KVM_RUN: %s", strerror(errno));
+		} else if (!take_exit(r)) {
+			return NULL;
+		}
+	}
+}
+
+static bool order_done(void *arg)
+{
+	int i;
+
+	for (i = 0; i < opt.nr_vcpus; i++) {
+		if (READ_ONCE(notes->note[i].done) != notes->order_nr)
+			return false;
+	}
+	return true;
+}
+
+static void give_order(enum order order)
+{
+	notes->order = order;
+	atomic_thread_fence(memory_order_release);
+	WRITE_ONCE(notes->order_nr, notes->order_nr + 1);
+	TEST_ASSERT(host_wait(order_done, NULL), "the vCPUs ignore order %d",
+		    order);
+}
+
+static bool touched_until(void *arg)
+{
+	uint64_t *until = arg;
+	int i;
+
+	for (i = 0; i < opt.nr_vcpus; i++) {
+		if (READ_ONCE(notes->note[i].touches) < until[i])
+			return false;
+	}
+	return true;
+}
+
+/* Until each vCPU has touched so many more pages. */
+static void wait_touches(uint64_t nr)
+{
+	uint64_t until[MAX_VCPUS];
+	int i;
+
+	for (i = 0; i < opt.nr_vcpus; i++)
+		until[i] = READ_ONCE(notes->note[i].touches) + nr;
+	TEST_ASSERT(host_wait(touched_until, until), "the vCPUs stand still");
+}
+
+static void set_hot(uint64_t first, uint64_t nr)
+{
+	/* The guest takes any pair of numbers. */
+	WRITE_ONCE(notes->hot_first, first);
+	WRITE_ONCE(notes->hot_nr, nr);
+}
+
+/* The pages around a boundary. */
+static void set_hot_around(uint64_t page)
+{
+	set_hot(page < 8 ? 0 : page - 8, 16);
+}
+
+/* ----------------------------------------------------------- the contents */
+
+/* What a page is for the host. */
+enum page_state {
+	PAGE_LIVE,		/* in a slot, as guest_write() left it */
+	PAGE_CANARY,		/* in none: holds what nobody may touch */
+	PAGE_ZERO,		/* the same, with zeros */
+	PAGE_VOID,		/* in none, and has no memory */
+	PAGE_BUSY,		/* noise_absent() is at it */
+};
+
+static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
+static enum page_state page_state[NR_PAGES];
+/* The counters of pages that are not live. */
+static uint64_t saved[NR_PAGES][MAX_VCPUS];
+
+/*
+ * In pages, what memory is given back and mapped again by. Of smaller parts the
+ * host could not make huge pages again.
+ */
+static size_t granule(void)
+{
+	return opt.backing == BACKING_4K ? 1 : HUGE_PAGES;
+}
+
+static struct page *page_at(uint64_t nr)
+{
+	return (void *)(mem + nr * PAGE_SIZE);
+}
+
+static struct page canary_of(uint64_t nr)
+{
+	struct page page;
+	uint64_t *words = (void *)&page;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(page) / sizeof(*words); i++)
+		words[i] = CANARY | (uint64_t)i << 32 | nr;
+	return page;
+}
+
+static void fill_page(uint64_t nr)
+{
+	struct page *page = page_at(nr);
+	uint32_t number = nr;
+
+	page->stamp = STAMP | nr;
+	memcpy(page->counter, saved[nr], sizeof(page->counter));
+	page->code[0] = 0xb8;
+	memcpy(&page->code[1], &number, sizeof(number));
+	page->code[5] = 0xc3;
+}
+
+/* A page that is in no slot is as the host left it. */
+static void check_untouched(uint64_t nr, enum page_state state)
+{
+	static const struct page zeros;
+	struct page want = canary_of(nr);
+	uint64_t *word = (void *)page_at(nr);
+
+	if (state == PAGE_ZERO) {
+		want = zeros;
+		/* To read first would fault twice, and flush TLBs in between. */
+		__atomic_fetch_or(word, 0, __ATOMIC_SEQ_CST);
+	}
+	if (state == PAGE_CANARY || state == PAGE_ZERO)
+		TEST_ASSERT(!memcmp(word, &want, sizeof(want)),
+			    "page %lu, gpa %#lx, is in no slot, and was written to: the host wrote %#lx..., and finds %#lx %#lx %#lx %#lx %#lx %#lx",
+			    nr, gpa_of(nr), want.stamp,
+			    word[0], word[1], word[2], word[3], word[4], word[5]);
+}
+
+static void map_memory(uint64_t first, uint64_t nr, int prot, int flags)
+{
+	char *at = mem + first * PAGE_SIZE;
+	char *map;
+
+	flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+	map = mmap(at, nr * PAGE_SIZE, prot, flags, -1, 0);
+	TEST_ASSERT(map == at, "cannot map pages [%lu, %lu): %s", first,
+		    first + nr, strerror(errno));
+}
+
+/* In place of munmap(), lest other memory come there. */
+static void make_void(uint64_t first, uint64_t nr)
+{
+	map_memory(first, nr, PROT_NONE, 0);
+}
+
+static void make_zero(uint64_t first, uint64_t nr)
+{
+	map_memory(first, nr, PROT_READ | PROT_WRITE,
+		   opt.backing == BACKING_HUGETLB ? MAP_HUGETLB : 0);
+	if (opt.backing != BACKING_HUGETLB)
+		madvise(mem + first * PAGE_SIZE, nr * PAGE_SIZE,
+			opt.backing == BACKING_THP ? MADV_HUGEPAGE :
+						     MADV_NOHUGEPAGE);
+}
+
+static uint64_t run_of(uint64_t first, uint64_t end)
+{
+	uint64_t nr = first;
+
+	while (nr < end && page_state[nr] == page_state[first] &&
+	       !is_scratch(nr))
+		nr++;
+	return nr - first;
+}
+
+/* Takes pages out of use that no vCPU can reach any more. */
+static void pages_take(uint64_t first, uint64_t nr)
+{
+	struct page canary;
+	uint64_t i;
+
+	pthread_mutex_lock(&pages_lock);
+	for (i = first; i < first + nr; i++) {
+		if (is_scratch(i))
+			continue;
+		canary = canary_of(i);
+		memcpy(saved[i], page_at(i)->counter, sizeof(saved[i]));
+		memcpy(page_at(i), &canary, sizeof(canary));
+		page_state[i] = PAGE_CANARY;
+	}
+	pthread_mutex_unlock(&pages_lock);
+}
+
+static bool any_busy(uint64_t first, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = first; i < first + nr; i++) {
+		if (page_state[i] == PAGE_BUSY)
+			return true;
+	}
+	return false;
+}
+
+/* Waits until the noise has no page of the range, and takes the lock. */
+static void pages_lock_range(uint64_t first, uint64_t nr)
+{
+	pthread_mutex_lock(&pages_lock);
+	while (any_busy(first, nr)) {
+		pthread_mutex_unlock(&pages_lock);
+		usleep(100);
+		pthread_mutex_lock(&pages_lock);
+	}
+}
+
+/* Voids get memory again; of huge pages, whole ones. */
+static void fill_voids(uint64_t first, uint64_t end)
+{
+	uint64_t i = first, nr;
+
+	while (i < end) {
+		if (page_state[i] != PAGE_VOID) {
+			i++;
+			continue;
+		}
+		nr = run_of(i, end);
+		make_zero(i, nr);
+		for (; nr; nr--)
+			page_state[i++] = PAGE_ZERO;
+	}
+}
+
+/* Gives pages their contents back before they come into a slot. */
+static void pages_give(uint64_t first, uint64_t nr)
+{
+	uint64_t start = align_down(first, granule());
+	uint64_t end = align_up(first + nr, granule()), i;
+
+	pages_lock_range(start, end - start);
+	fill_voids(start, end);
+	for (i = first; i < first + nr; i++) {
+		if (is_scratch(i))
+			continue;
+		check_untouched(i, page_state[i]);
+		fill_page(i);
+		page_state[i] = PAGE_LIVE;
+	}
+	pthread_mutex_unlock(&pages_lock);
+}
+
+/*
+ * What a VMM does with memory that it took from its guest, while anything else
+ * goes on.
+ */
+static void noise_absent(uint64_t random)
+{
+	uint64_t first = align_down(random % NR_PAGES, granule()), nr, i;
+	enum page_state before, after;
+
+	pthread_mutex_lock(&pages_lock);
+	before = page_state[first];
+	nr = run_of(first, min(first + 1 + (random >> 32) % 2048,
+			       (uint64_t)NR_PAGES));
+	nr = align_down(nr, granule());
+	if (!nr || before == PAGE_LIVE) {
+		pthread_mutex_unlock(&pages_lock);
+		return;
+	}
+	for (i = first; i < first + nr; i++)
+		page_state[i] = PAGE_BUSY;
+	pthread_mutex_unlock(&pages_lock);
+
+	for (i = first; i < first + nr; i++)
+		check_untouched(i, before);
+	after = before;
+	if (before == PAGE_VOID) {
+		make_zero(first, nr);
+		after = PAGE_ZERO;
+	} else if (random >> 60 & 1) {
+		make_void(first, nr);
+		after = PAGE_VOID;
+	} else if (random >> 61 & 1) {
+		madvise(mem + first * PAGE_SIZE, nr * PAGE_SIZE, MADV_DONTNEED);
+		after = PAGE_ZERO;
+	}
+
+	pthread_mutex_lock(&pages_lock);
+	for (i = first; i < first + nr; i++)
+		page_state[i] = after;
+	pthread_mutex_unlock(&pages_lock);
+}
+
+static void check_live(uint64_t nr)
+{
+	struct page *page = page_at(nr);
+
+	TEST_ASSERT(page->stamp == (STAMP | nr),
+		    "page %lu, gpa %#lx: its stamp is %#lx", nr,
+		    gpa_of(nr), page->stamp);
+}
+
+/* While the vCPUs are paused: every write is there, and none too many. */
+static void check_contents(void)
+{
+	uint64_t nr, want, *got;
+	int i;
+
+	pages_lock_range(0, NR_PAGES);
+	for (nr = 0; nr < NR_PAGES; nr++) {
+		if (is_scratch(nr))
+			continue;
+		if (page_state[nr] == PAGE_LIVE)
+			check_live(nr);
+		else
+			check_untouched(nr, page_state[nr]);
+		got = page_state[nr] == PAGE_LIVE ? page_at(nr)->counter :
+						    saved[nr];
+		for (i = 0; i < opt.nr_vcpus; i++) {
+			want = notes->counter[i][nr];
+			TEST_ASSERT(got[i] == want,
+				    "page %lu, gpa %#lx: vCPU %d wrote %lu, its memory %s %lu",
+				    nr, gpa_of(nr), i, want,
+				    page_state[nr] == PAGE_LIVE ? "holds" : "held",
+				    got[i]);
+		}
+	}
+	pthread_mutex_unlock(&pages_lock);
+}
+
+/* --------------------------------------------------------- the dirty log */
+
+/* What the guest had written to a page when its log was last read. */
+static uint64_t logged[NR_PAGES];
+
+static uint64_t nr_writes(uint64_t page)
+{
+	uint64_t *counter = page_state[page] == PAGE_LIVE ?
+			    page_at(page)->counter : saved[page];
+	uint64_t sum = 0;
+	int i;
+
+	for (i = 0; i < opt.nr_vcpus; i++)
+		sum += counter[i];
+	return sum;
+}
+
+/* While nobody writes to these pages. */
+static void log_forget(uint64_t first, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = first; i < first + nr; i++)
+		logged[i] = nr_writes(i);
+}
+
+/* What was written since then is in @bitmap, whose first bit is @first's. */
+static void log_check(uint64_t first, uint64_t nr, const uint64_t *bitmap)
+{
+	uint64_t i, now;
+
+	for (i = first; i < first + nr; i++) {
+		if (is_scratch(i) || test_bit(i - first, (void *)bitmap))
+			continue;
+		now = nr_writes(i);
+		TEST_ASSERT(now == logged[i],
+			    "page %lu, gpa %#lx, was written to %lu times since its dirty log was read, and is not in the log",
+			    i, gpa_of(i), now - logged[i]);
+	}
+}
+
+/* ------------------------------------------------------------- the rules */
+
+static void set_rule(uint32_t *rule, enum want want)
+{
+	if (WANT(*rule) != want)
+		WRITE_ONCE(*rule, ((*rule >> WANT_BITS) + 1) << WANT_BITS | want);
+}
+
+static enum want stricter(bool there)
+{
+	return there ? MUST : NEVER;
+}
+
+/* What becomes of pages is settled: accesses land, or they do not. */
+static void set_rules(uint64_t first, uint64_t nr, bool there, uint32_t flags)
+{
+	uint64_t i;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	for (i = first; i < first + nr; i++) {
+		set_rule(&notes->rule[i].read, stricter(there));
+		set_rule(&notes->rule[i].write,
+			 stricter(there && !(flags & KVM_MEM_READONLY)));
+	}
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void relax_writes(uint64_t first, uint64_t nr)
+{
+	uint64_t i;
+
+	for (i = first; i < first + nr; i++)
+		set_rule(&notes->rule[i].write, MAY);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void relax_rules(uint64_t first, uint64_t nr, uint32_t flags)
+{
+	uint64_t i;
+
+	for (i = first; i < first + nr; i++)
+		set_rule(&notes->rule[i].read, MAY);
+	/* Pages of a read-only slot come and go without ever being writable. */
+	if (!(flags & KVM_MEM_READONLY))
+		relax_writes(first, nr);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static bool nobody_executes(void *arg)
+{
+	uint64_t *range = arg;
+	int i;
+
+	for (i = 0; i < opt.nr_vcpus; i++) {
+		if (READ_ONCE(notes->note[i].exec_page) - range[0] < range[1])
+			return false;
+	}
+	return true;
+}
+
+/* Pages are about to leave. */
+static void begin_leaving(uint64_t first, uint64_t nr, uint32_t flags)
+{
+	uint64_t range[] = { first, nr };
+
+	relax_rules(first, nr, flags);
+	TEST_ASSERT(host_wait(nobody_executes, range),
+		    "a vCPU does not come back from executing a page");
+}
+
+/* They have left, and are put to another use at once. */
+static void end_leaving(uint64_t first, uint64_t nr, uint32_t flags)
+{
+	set_rules(first, nr, false, flags);
+	pages_take(first, nr);
+}
+
+static void begin_arriving(uint64_t first, uint64_t nr, uint32_t flags)
+{
+	pages_give(first, nr);
+	log_forget(first, nr);
+	relax_rules(first, nr, flags);
+}
+
+static void end_arriving(uint64_t first, uint64_t nr, uint32_t flags)
+{
+	set_rules(first, nr, true, flags);
+}
+
+/* ---------------------------------------------------------- the operations */
+
+static void check_slot(const struct model_slot *s)
+{
+	slot_assert(vm, s->id, s->flags, gpa_of(s->first), s->nr * PAGE_SIZE,
+		    page_at(s->first));
+}
+
+static void check_no_slot(uint32_t id)
+{
+	int err = slot_set(vm, id, 0, 0, 0, NULL);
+
+	TEST_ASSERT(err == EINVAL, "deleting slot %u, which is not there: %s",
+		    id, err ? strerror(err) : "done");
+}
+
+static void check_layout(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < layout.nr; i++)
+		check_slot(&layout.slot[i]);
+	for (i = 0; i < LAYOUT_MAX_SLOTS; i++) {
+		if (layout_is_free(&layout, FIRST_SLOT + i))
+			check_no_slot(FIRST_SLOT + i);
+	}
+}
+
+static void check_stats(void)
+{
+	uint64_t ops = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS);
+	uint64_t swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
+	uint64_t failed = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED);
+
+	TEST_ASSERT(ops == stats.ops && swaps == stats.swaps &&
+		    failed == stats.failed,
+		    "OPS, SWAPS and FAILED are %lu, %lu and %lu, not %lu, %lu and %lu",
+		    ops, swaps, failed, stats.ops, stats.swaps, stats.failed);
+}
+
+static bool one_in(unsigned int n)
+{
+	return !(host_random() % n);
+}
+
+/* A page number, often one next to a 2 MiB boundary. */
+static uint64_t random_page(uint64_t low, uint64_t high)
+{
+	uint64_t page = host_random_between(low, high);
+
+	switch (host_random() % 4) {
+	case 0:
+		return page;
+	case 1:
+		page = align_up(page, HUGE_PAGES);
+		break;
+	case 2:
+		page = align_up(page, HUGE_PAGES) + host_random_between(0, 4) - 2;
+		break;
+	default:
+		page = low + host_random() % 8;
+	}
+	return page >= low && page <= high ? page :
+					     host_random_between(low, high);
+}
+
+static uint64_t nr_present(void)
+{
+	uint64_t nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < layout.nr; i++)
+		nr += layout.slot[i].nr;
+	return nr;
+}
+
+static bool can_change(const struct model_slot *s)
+{
+	return !(s->flags & KVM_MEM_LOG_DIRTY_PAGES) ||
+	       features & KVM_MEMSLOT_FEATURE_DIRTY_BITMAP;
+}
+
+/* One that @i can be; at random, else any; -1 for none. */
+static int random_slot(bool (*suits)(unsigned int i))
+{
+	unsigned int start, i, j;
+
+	if (!layout.nr)
+		return -1;
+	start = host_random() % layout.nr;
+	for (j = 0; j < layout.nr; j++) {
+		i = (start + j) % layout.nr;
+		if (suits(i))
+			return i;
+	}
+	return -1;
+}
+
+static bool suits_any(unsigned int i)
+{
+	return true;
+}
+
+static bool suits_change(unsigned int i)
+{
+	return can_change(&layout.slot[i]);
+}
+
+static bool suits_grow(unsigned int i)
+{
+	return suits_change(i) && layout_gap_after(&layout, i);
+}
+
+static bool suits_split(unsigned int i)
+{
+	return suits_change(i) && layout.slot[i].nr > 1;
+}
+
+static bool suits_merge(unsigned int i)
+{
+	return suits_change(i) && layout_run(&layout, i) > 1;
+}
+
+static bool suits_end_of_log(unsigned int i)
+{
+	return layout.slot[i].flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+/* An operation of the module that must succeed has. */
+static void succeeded(int err, int swaps)
+{
+	log_done(err);
+	TEST_ASSERT(!err, "it failed: %s", strerror(err));
+	stats.ops++;
+	stats.swaps += swaps;
+}
+
+static bool op_grow(void)
+{
+	int i = random_slot(suits_grow), err;
+	struct model_slot *s = &layout.slot[i];
+	uint64_t end, more;
+
+	if (i < 0)
+		return false;
+	end = s->first + s->nr;
+	more = random_page(end + 1, end + layout_gap_after(&layout, i)) - end;
+	log_op("grow %s to %lu", slot_name(s), end + more);
+
+	set_hot_around(end);
+	begin_arriving(end, more, s->flags);
+	err = slot_grow(dev, s->id, (s->nr + more) * PAGE_SIZE);
+	succeeded(err, 1);
+	end_arriving(end, more, s->flags);
+
+	s->nr += more;
+	check_slot(s);
+	return true;
+}
+
+static bool op_shrink(void)
+{
+	int i = random_slot(suits_change), err;
+	struct model_slot *s = &layout.slot[i];
+	uint64_t first, nr, bitmap[NR_PAGES / 64];
+
+	if (i < 0)
+		return false;
+	if (nr_present() < NR_PAGES / 2 && !one_in(4))
+		return false;
+	first = one_in(5) ? s->first :
+			    random_page(s->first, s->first + s->nr - 1);
+	nr = s->first + s->nr - first;
+	log_op("shrink %s to %lu", slot_name(s), first);
+
+	set_hot_around(first);
+	begin_leaving(first, nr, s->flags);
+	err = slot_shrink(dev, s->id, (first - s->first) * PAGE_SIZE,
+			  s->flags & KVM_MEM_LOG_DIRTY_PAGES ? bitmap : NULL);
+	end_leaving(first, nr, s->flags);
+	succeeded(err, 2);
+	if (s->flags & KVM_MEM_LOG_DIRTY_PAGES)
+		log_check(first, nr, bitmap);
+
+	s->nr -= nr;
+	if (s->nr) {
+		check_slot(s);
+	} else {
+		check_no_slot(s->id);
+		layout_remove(&layout, i);
+	}
+	return true;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(uint64_t *)a, y = *(uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Cuts slot @i at the @n pages of @at, which has room for one more. */
+static void split_slot(unsigned int i, uint64_t *at, unsigned int n)
+{
+	struct kvm_memslot_cut cuts[LAYOUT_MAX_SLOTS] = { 0 };
+	struct model_slot s = layout.slot[i];
+	unsigned int j;
+	int err;
+
+	at[n] = s.first + s.nr;
+	log_op("split %s into %u, at %lu..%lu", slot_name(&s), n + 1, at[0],
+	       at[n - 1]);
+	layout.slot[i].nr = at[0] - s.first;
+	for (j = 0; j < n; j++) {
+		cuts[j].offset = (at[j] - s.first) * PAGE_SIZE;
+		cuts[j].slot = layout_free_id(&layout);
+		layout_add(&layout, cuts[j].slot, s.flags, at[j],
+			   at[j + 1] - at[j]);
+	}
+
+	set_hot_around(at[host_random() % n]);
+	err = slot_split(dev, s.id, n, cuts);
+	succeeded(err, 1);
+
+	for (j = 0; j <= n; j++)
+		check_slot(&layout.slot[i + j]);
+}
+
+static bool op_split(void)
+{
+	uint64_t at[LAYOUT_MAX_SLOTS + 1];
+	int i = random_slot(suits_split);
+	unsigned int want, n, j;
+	struct model_slot s;
+
+	want = one_in(16) ? max_pieces - 1 : host_random_between(1, 7);
+	want = min(want, LAYOUT_MAX_SLOTS - layout.nr);
+	if (i < 0 || !want)
+		return false;
+
+	s = layout.slot[i];
+	for (j = 0; j < want; j++)
+		at[j] = random_page(s.first + 1, s.first + s.nr - 1);
+	qsort(at, want, sizeof(at[0]), compare);
+	for (n = j = 0; j < want; j++) {
+		if (!n || at[j] != at[n - 1])
+			at[n++] = at[j];
+	}
+	split_slot(i, at, n);
+	return true;
+}
+
+static bool op_merge(void)
+{
+	uint32_t ids[LAYOUT_MAX_SLOTS];
+	int i = random_slot(suits_merge), err;
+	struct model_slot *s = &layout.slot[i];
+	unsigned int n, j;
+
+	if (i < 0)
+		return false;
+	n = min(layout_run(&layout, i), max_pieces);
+	if (!one_in(4))
+		n = host_random_between(2, n);
+	log_op("merge %s with the next %u, to %lu", slot_name(s), n - 1,
+	       s[n - 1].first + s[n - 1].nr);
+	for (j = 1; j < n; j++)
+		ids[j - 1] = s[j].id;
+
+	set_hot_around(s[host_random_between(1, n - 1)].first);
+	err = slot_merge(dev, s->id, n - 1, ids);
+	succeeded(err, 1);
+
+	for (j = 1; j < n; j++) {
+		s->nr += s[1].nr;
+		layout_remove(&layout, i + 1);
+		check_no_slot(ids[j - 1]);
+	}
+	check_slot(s);
+	return true;
+}
+
+static bool op_set_readonly(void)
+{
+	int i = random_slot(suits_change), err;
+	struct model_slot *s = &layout.slot[i];
+	bool readonly;
+
+	if (i < 0)
+		return false;
+	readonly = !(s->flags & KVM_MEM_READONLY);
+	if (one_in(16)) {
+		/* As it is already. */
+		log_op("set_readonly %s %u", slot_name(s), !readonly);
+		err = slot_set_readonly(dev, s->id, !readonly);
+		log_done(err);
+		TEST_ASSERT(!err, "it failed: %s", strerror(err));
+		check_slot(s);
+		return true;
+	}
+	log_op("set_readonly %s %u", slot_name(s), readonly);
+
+	set_hot(s->first, one_in(2) ? s->nr : 16);
+	relax_writes(s->first, s->nr);
+	err = slot_set_readonly(dev, s->id, readonly);
+	s->flags ^= KVM_MEM_READONLY;
+	set_rules(s->first, s->nr, true, s->flags);
+	succeeded(err, 1);
+
+	check_slot(s);
+	return true;
+}
+
+/* KVM's own calls, on the same slots. */
+
+static void own_call(int err)
+{
+	log_done(err);
+	TEST_ASSERT(!err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(err));
+}
+
+static bool op_create(void)
+{
+	uint64_t gap, first, end, start;
+	struct model_slot s;
+	unsigned int n = 0;
+	int i;
+
+	if (layout.nr == LAYOUT_MAX_SLOTS)
+		return false;
+	do {
+		i = (int)(host_random() % (layout.nr + 1)) - 1;
+		gap = layout_gap_after(&layout, i);
+	} while (!gap && n++ < 2 * LAYOUT_MAX_SLOTS);
+	if (!gap)
+		return false;
+
+	start = i < 0 ? 0 : layout.slot[i].first + layout.slot[i].nr;
+	first = random_page(start, start + gap - 1);
+	end = random_page(first + 1, start + gap);
+	s = (struct model_slot) {
+		.id = layout_free_id(&layout),
+		.flags = one_in(4) ? KVM_MEM_READONLY : 0,
+		.first = first,
+		.nr = end - first,
+	};
+	log_op("create %s", slot_name(&s));
+
+	set_hot_around(first);
+	begin_arriving(s.first, s.nr, s.flags);
+	own_call(slot_set(vm, s.id, s.flags, gpa_of(s.first), s.nr * PAGE_SIZE,
+			  page_at(s.first)));
+	end_arriving(s.first, s.nr, s.flags);
+
+	layout_add(&layout, s.id, s.flags, s.first, s.nr);
+	check_slot(&s);
+	return true;
+}
+
+static bool op_delete(void)
+{
+	int i = random_slot(suits_any);
+	struct model_slot s;
+
+	if (i < 0)
+		return false;
+	s = layout.slot[i];
+	log_op("delete %s", slot_name(&s));
+
+	set_hot_around(s.first);
+	begin_leaving(s.first, s.nr, s.flags);
+	own_call(slot_set(vm, s.id, 0, 0, 0, NULL));
+	end_leaving(s.first, s.nr, s.flags);
+
+	layout_remove(&layout, i);
+	check_no_slot(s.id);
+	return true;
+}
+
+/* Away and back. */
+static bool op_move(void)
+{
+	int i = random_slot(suits_any);
+	struct model_slot *s = &layout.slot[i];
+	uint64_t gpa;
+
+	if (i < 0)
+		return false;
+	gpa = PARK_GPA + host_random() % NR_PAGES * PAGE_SIZE;
+	log_op("move %s to %#lx and back", slot_name(s), gpa);
+
+	set_hot_around(s->first);
+	begin_leaving(s->first, s->nr, s->flags);
+	own_call(slot_set(vm, s->id, s->flags, gpa, s->nr * PAGE_SIZE,
+			  page_at(s->first)));
+	end_leaving(s->first, s->nr, s->flags);
+	slot_assert(vm, s->id, s->flags, gpa, s->nr * PAGE_SIZE,
+		    page_at(s->first));
+	wait_touches(host_random() % 50);
+
+	begin_arriving(s->first, s->nr, s->flags);
+	own_call(slot_set(vm, s->id, s->flags, gpa_of(s->first),
+			  s->nr * PAGE_SIZE, page_at(s->first)));
+	end_arriving(s->first, s->nr, s->flags);
+	check_slot(s);
+	return true;
+}
+
+static void read_log(const struct model_slot *s, bool check)
+{
+	uint64_t bitmap[NR_PAGES / 64];
+
+	kvm_vm_get_dirty_log(vm, s->id, bitmap);
+	if (check)
+		log_check(s->first, s->nr, bitmap);
+	log_forget(s->first, s->nr);
+}
+
+/*
+ * Cuts slot @i in the middle of a huge frame, if there is one in it, and
+ * returns which slot to log then: if a huge mapping survived the cut, writes on
+ * one side of it go unlogged once there was one on the other side.
+ */
+static unsigned int cut_huge_frame(unsigned int i)
+{
+	struct model_slot *s = &layout.slot[i];
+	uint64_t first = align_up(s->first, HUGE_PAGES), at[2];
+	uint64_t frames = align_down(s->first + s->nr, HUGE_PAGES) / HUGE_PAGES;
+
+	if (opt.control || !can_change(s) || layout.nr == LAYOUT_MAX_SLOTS ||
+	    frames <= first / HUGE_PAGES)
+		return i;
+
+	frames -= first / HUGE_PAGES;
+	first += host_random() % frames * HUGE_PAGES;
+	set_hot(first, HUGE_PAGES);
+	wait_touches(50);
+	at[0] = first + host_random_between(1, HUGE_PAGES - 1);
+	split_slot(i, at, 1);
+	return i + host_random() % 2;
+}
+
+/* Begins to log writes to a slot, reads its log, or ends that. */
+static bool op_log(void)
+{
+	int i = one_in(4) ? -1 : random_slot(suits_end_of_log);
+	struct model_slot *s;
+	bool logging;
+
+	if (i < 0)
+		i = random_slot(suits_any);
+	if (i < 0)
+		return false;
+	if (one_in(2))
+		i = cut_huge_frame(i);
+	s = &layout.slot[i];
+	logging = s->flags & KVM_MEM_LOG_DIRTY_PAGES;
+	log_op("%s logging of %s", logging ? "end" : "begin", slot_name(s));
+
+	give_order(ORDER_PAUSE);
+	if (logging)
+		read_log(s, true);
+	if (!logging || can_change(s) || !one_in(4)) {
+		s->flags ^= KVM_MEM_LOG_DIRTY_PAGES;
+		own_call(slot_set(vm, s->id, s->flags, gpa_of(s->first),
+				  s->nr * PAGE_SIZE, page_at(s->first)));
+	}
+	if (!logging)
+		read_log(s, false);
+	notes->seed = host_random();
+	give_order(ORDER_RUN);
+
+	set_hot_around(s->first + (one_in(2) ? 0 : s->nr));
+	wait_touches(100);
+	check_slot(s);
+	return true;
+}
+
+/* ------------------------------------------- operations that must be refused */
+
+/* Errnos as bits; those in use here are small. */
+#define E(err)	(1ULL << (err))
+
+/* @allowed: the errors that it may end with. */
+static void must_refuse(int err, uint64_t allowed)
+{
+	/* What is not to be had for any slot that logs may be said first. */
+	bool ok = err == EOPNOTSUPP ? !features : allowed >> err & 1;
+
+	log_done(err);
+	TEST_ASSERT(ok, "it was not refused as it should be: %s",
+		    err ? strerror(err) : "done");
+	stats.failed++;
+}
+
+static void bad_grow(const struct model_slot *s, unsigned int i)
+{
+	uint64_t size = s->nr * PAGE_SIZE;
+	uint64_t gap = layout_gap_after(&layout, i) * PAGE_SIZE;
+
+	switch (host_random() % 5) {
+	case 0:
+		size -= host_random() % s->nr * PAGE_SIZE;
+		log_op("grow %s to %#lx bytes", slot_name(s), size);
+		return must_refuse(slot_grow(dev, s->id, size), E(EINVAL));
+	case 1:
+		size += host_random_between(1, PAGE_SIZE - 1);
+		log_op("grow %s to %#lx bytes", slot_name(s), size);
+		return must_refuse(slot_grow(dev, s->id, size),
+				   E(EINVAL) | E(EEXIST));
+	case 2:
+		size = ~0UL << (12 + host_random() % 50);
+		log_op("grow %s to %#lx bytes", slot_name(s), size);
+		return must_refuse(slot_grow(dev, s->id, size),
+				   E(EINVAL) | E(EEXIST));
+	case 3:
+		log_op("grow slot %#x", s->id | 7 << 16);
+		return must_refuse(slot_grow(dev, s->id | 7 << 16, 2 * size),
+				   E(EINVAL));
+	default:
+		if (i + 1 == layout.nr)
+			return;
+		size += gap + PAGE_SIZE * host_random_between(1, 1000);
+		log_op("grow %s to %#lx bytes, over the next", slot_name(s),
+		       size);
+		return must_refuse(slot_grow(dev, s->id, size), E(EEXIST));
+	}
+}
+
+static void bad_shrink(const struct model_slot *s)
+{
+	uint64_t size = s->nr * PAGE_SIZE, bitmap[NR_PAGES / 64];
+
+	switch (host_random() % 4) {
+	case 0:
+		size += host_random() % 4 * PAGE_SIZE;
+		log_op("shrink %s to %#lx bytes", slot_name(s), size);
+		return must_refuse(slot_shrink(dev, s->id, size, NULL), E(EINVAL));
+	case 1:
+		size = host_random() % s->nr * PAGE_SIZE + 1 +
+		       host_random() % (PAGE_SIZE - 1);
+		log_op("shrink %s to %#lx bytes", slot_name(s), size);
+		return must_refuse(slot_shrink(dev, s->id, size, NULL), E(EINVAL));
+	case 2:
+		if (s->flags & KVM_MEM_LOG_DIRTY_PAGES)
+			return;
+		log_op("shrink %s with a bitmap", slot_name(s));
+		return must_refuse(slot_shrink(dev, s->id, 0, bitmap), E(EINVAL));
+	default:
+		log_op("shrink slot %#x", KVM_MEM_SLOTS_NUM);
+		return must_refuse(slot_shrink(dev, KVM_MEM_SLOTS_NUM, 0, NULL),
+				   E(EINVAL));
+	}
+}
+
+static void bad_split(const struct model_slot *s)
+{
+	struct kvm_memslot_cut cuts[256] = { 0 };
+	uint32_t id = layout_free_id(&layout);
+	unsigned int nr = 1, i;
+	uint64_t allowed = E(EINVAL);
+	const char *why;
+
+	cuts[0].slot = id;
+	cuts[0].offset = s->nr / 2 * PAGE_SIZE;
+	switch (host_random() % 8) {
+	case 0:
+		why = "at its end";
+		cuts[0].offset = s->nr * PAGE_SIZE;
+		break;
+	case 1:
+		why = "at its start";
+		cuts[0].offset = 0;
+		break;
+	case 2:
+		why = "inside a page";
+		cuts[0].offset += 8;
+		break;
+	case 3:
+		why = "for a number that is taken";
+		cuts[0].slot = layout.slot[host_random() % layout.nr].id;
+		allowed |= E(EEXIST);
+		break;
+	case 4:
+		why = "with a number named twice";
+		nr = 2;
+		cuts[1] = cuts[0];
+		cuts[1].offset += PAGE_SIZE;
+		break;
+	case 5:
+		why = "with a pad";
+		cuts[0].pad = 1;
+		break;
+	case 6:
+		why = "into too many";
+		nr = max_pieces;
+		if (nr > ARRAY_SIZE(cuts))
+			return;
+		for (i = 0; i < nr; i++) {
+			cuts[i].offset = (i + 1) * PAGE_SIZE;
+			cuts[i].slot = 1000 + i;
+		}
+		allowed |= E(E2BIG);
+		break;
+	default:
+		why = "nowhere";
+		nr = 0;
+	}
+	/* Each of these is refused for a slot of one page, too: at 0. */
+	log_op("split %s %s", slot_name(s), why);
+	must_refuse(slot_split(dev, s->id, nr, cuts), allowed);
+}
+
+static void bad_merge(const struct model_slot *s, unsigned int i)
+{
+	uint32_t ids[256] = { 0 };
+	unsigned int other = host_random() % layout.nr;
+
+	switch (host_random() % 4) {
+	case 0:
+		/* Contiguous and alike would be right. */
+		if (other == i + 1 && layout_run(&layout, i) > 1)
+			return;
+		ids[0] = layout.slot[other].id;
+		log_op("merge %s with slot %u", slot_name(s), ids[0]);
+		return must_refuse(slot_merge(dev, s->id, 1, ids), E(EINVAL));
+	case 1:
+		ids[0] = layout_free_id(&layout);
+		log_op("merge %s with slot %u, which is not there",
+		       slot_name(s), ids[0]);
+		return must_refuse(slot_merge(dev, s->id, 1, ids), E(ENOENT));
+	case 2:
+		log_op("merge %s with none", slot_name(s));
+		return must_refuse(slot_merge(dev, s->id, 0, ids), E(EINVAL));
+	default:
+		if (max_pieces > ARRAY_SIZE(ids))
+			return;
+		log_op("merge %s with %u", slot_name(s), max_pieces);
+		return must_refuse(slot_merge(dev, s->id, max_pieces, ids),
+				   E(E2BIG) | E(EINVAL) | E(ENOENT));
+	}
+}
+
+static void bad_ioctl(const struct model_slot *s)
+{
+	struct kvm_memslot_set_readonly set = { .slot = s->id, .readonly = 2 };
+	uint32_t id = layout_free_id(&layout);
+
+	switch (host_random() % 5) {
+	case 0:
+		log_op("set_readonly %s 2", slot_name(s));
+		return must_refuse(ioctl(dev, KVM_MEMSLOT_SET_READONLY,
+					 &set) ? errno : 0, E(EINVAL));
+	case 1:
+		set.readonly = !(s->flags & KVM_MEM_READONLY);
+		set.pad = 1;
+		log_op("set_readonly %s with a pad", slot_name(s));
+		return must_refuse(ioctl(dev, KVM_MEMSLOT_SET_READONLY,
+					 &set) ? errno : 0, E(EINVAL));
+	case 2:
+		log_op("set_readonly slot %u, which is not there", id);
+		return must_refuse(slot_set_readonly(dev, id, true), E(ENOENT));
+	case 3:
+		log_op("grow slot %u, which is not there", id);
+		return must_refuse(slot_grow(dev, id, RANGE), E(ENOENT));
+	default:
+		log_op("split, without an argument");
+		return must_refuse(ioctl(dev, KVM_MEMSLOT_SPLIT, NULL) ?
+				   errno : 0, E(EFAULT));
+	}
+}
+
+static bool op_invalid(void)
+{
+	int i = random_slot(suits_any);
+	struct model_slot *s = &layout.slot[i];
+
+	if (i < 0 || layout.nr == LAYOUT_MAX_SLOTS)
+		return false;
+
+	/* Everything must stay as it is: no rule is relaxed. */
+	switch (host_random() % 5) {
+	case 0:
+		bad_grow(s, i);
+		break;
+	case 1:
+		bad_shrink(s);
+		break;
+	case 2:
+		bad_split(s);
+		break;
+	case 3:
+		bad_merge(s, i);
+		break;
+	default:
+		bad_ioctl(s);
+	}
+	check_slot(s);
+	return true;
+}
+
+/* ------------------------------------------------------------------ main */
+
+static struct op {
+	const char *name;
+	bool (*run)(void);		/* false if there is nothing to do it to */
+	unsigned int weight;
+	bool kvms_own;
+	uint64_t nr;
+} ops[] = {
+	{ "grow", op_grow, 20 },
+	{ "shrink", op_shrink, 20 },
+	{ "split", op_split, 15 },
+	{ "merge", op_merge, 20 },
+	{ "set_readonly", op_set_readonly, 16 },
+	{ "create", op_create, 12, .kvms_own = true },
+	{ "delete", op_delete, 3, .kvms_own = true },
+	{ "move", op_move, 2, .kvms_own = true },
+	{ "log", op_log, 20, .kvms_own = true },
+	{ "invalid", op_invalid, 10 },
+};
+
+static struct op *choose_op(void)
+{
+	unsigned int sum = 0, i;
+	uint64_t random;
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		sum += ops[i].weight;
+	random = host_random() % sum;
+	for (i = 0; random >= ops[i].weight; i++)
+		random -= ops[i].weight;
+	return &ops[i];
+}
+
+static void run_op(void)
+{
+	struct op *op;
+
+	do {
+		op = choose_op();
+	} while ((opt.control && !op->kvms_own) || !op->run());
+	op->nr++;
+	check_stats();
+}
+
+static void check_all(void)
+{
+	give_order(ORDER_PAUSE);
+	most_huge = max(most_huge, counter_read(&nr_huge));
+	check_contents();
+	check_layout();
+	notes->seed = host_random();
+	give_order(ORDER_RUN);
+}
+
+static double seconds_since(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - start->tv_sec +
+	       (now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+static uint64_t run_ops(void)
+{
+	struct timespec start;
+	uint64_t n = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while (opt.nr_ops ? n < opt.nr_ops : seconds_since(&start) < opt.seconds) {
+		run_op();
+		if (!one_in(4))
+			wait_touches(host_random() % 200);
+		if (!(++n % 32))
+			check_all();
+	}
+	check_all();
+	return n;
+}
+
+static void make_memory(void)
+{
+	size_t offset = RANGE_GPA % GIGA_SIZE + opt.misaligned;
+	uint64_t i;
+
+	if (opt.backing == BACKING_HUGETLB) {
+		mem = mmap(NULL, RANGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+		if (mem == MAP_FAILED)
+			ksft_exit_skip("no huge pages\n");
+	} else {
+		mem = host_map(RANGE, GIGA_SIZE, offset,
+			       opt.backing == BACKING_THP ? HOST_PAGES_THP :
+							    HOST_PAGES_4K);
+	}
+	for (i = 0; i < NR_PAGES; i++)
+		page_state[i] = is_scratch(i) ? PAGE_LIVE : PAGE_ZERO;
+}
+
+static void make_vm(void)
+{
+	size_t size = align_up(sizeof(*notes), HUGE_SIZE);
+	int i, err;
+
+	vm = __vm_create(VM_SHAPE_DEFAULT, opt.nr_vcpus, 256);
+	/* Else a failed emulation leaves a #UD behind. */
+	vm_enable_cap(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+	if (kvm_check_cap(KVM_CAP_X86_DISABLE_EXITS) &
+	    KVM_X86_DISABLE_EXITS_PAUSE)
+		vm_enable_cap(vm, KVM_CAP_X86_DISABLE_EXITS,
+			      KVM_X86_DISABLE_EXITS_PAUSE);
+
+	notes = host_map(size, HUGE_SIZE, 0, HOST_PAGES_4K);
+	err = slot_set(vm, NOTES_SLOT, 0, NOTES_GPA, size, notes);
+	TEST_ASSERT(!err, "cannot make the slot for notes: %s", strerror(err));
+	virt_map_level(vm, NOTES_GPA, NOTES_GPA, size, PG_LEVEL_2M);
+	virt_map_level(vm, RANGE_GPA, RANGE_GPA, RANGE,
+		       opt.guest_4k ? PG_LEVEL_4K : PG_LEVEL_2M);
+
+	dev = memslot_ops_open(vm);
+	features = memslot_ops_features(dev);
+	max_pieces = memslot_ops_attr(dev, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
+				      KVM_MEMSLOT_INFO_MAX_PIECES);
+	nr_huge = counter_open(vm_get_stats_fd(vm), "pages_2m");
+
+	for (i = 0; i < opt.nr_vcpus; i++) {
+		notes->note[i].page = NO_PAGE;
+		notes->note[i].exec_page = NO_PAGE;
+		runners[i].id = i;
+		runners[i].vcpu = vm_vcpu_add(vm, i, guest_code);
+		vcpu_args_set(runners[i].vcpu, 2, NOTES_GPA, i);
+	}
+}
+
+#define EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
+#define FEP	"/sys/module/kvm/parameters/force_emulation_prefix"
+
+static void start_vcpus(void)
+{
+	int i;
+
+	notes->emulation = !host_write(FEP, "1");
+	notes->seed = host_random();
+	for (i = 0; i < opt.nr_vcpus; i++)
+		pthread_create(&runners[i].thread, NULL, runner_main,
+			       &runners[i]);
+	give_order(ORDER_RUN);
+}
+
+static void stop_vcpus(void)
+{
+	int i;
+
+	give_order(ORDER_END);
+	for (i = 0; i < opt.nr_vcpus; i++)
+		pthread_join(runners[i].thread, NULL);
+	host_write(FEP, "0");
+	host_write(EAGER_SPLIT, "Y");
+}
+
+static void print_numbers(uint64_t n, double seconds)
+{
+	uint64_t touches = 0, changing = 0, exits = 0;
+	char line[512];
+	size_t i, len = 0;
+
+	for (i = 0; i < ARRAY_SIZE(ops); i++)
+		len += snprintf(line + len, sizeof(line) - len, "%s %s %lu",
+				i ? "," : "", ops[i].name, ops[i].nr);
+	for (i = 0; i < opt.nr_vcpus; i++) {
+		touches += notes->note[i].touches;
+		changing += notes->note[i].touches_changing;
+		exits += runners[i].exits;
+	}
+	ksft_print_msg("%lu steps in %.0f seconds:%s\n", n, seconds, line);
+	ksft_print_msg("%lu touches, %lu of them amid a change, %lu exits, <= %lu huge mappings\n",
+		       touches, changing, exits, most_huge);
+	TEST_ASSERT(touches && exits, "the vCPUs did nothing");
+}
+
+static void choose_by_seed(void)
+{
+	opt.guest_4k = one_in(2);
+	/* Splitting huge mappings early hides what goes wrong with them. */
+	opt.eager_split = one_in(2);
+	host_write(EAGER_SPLIT, opt.eager_split ? "Y" : "N");
+	if (opt.backing != BACKING_HUGETLB && one_in(4))
+		opt.misaligned = host_random_between(1, 600) * PAGE_SIZE;
+	print_setup();
+}
+
+static void start_noise(void)
+{
+	const struct noise_config config = {
+		.mem = mem,
+		.size = RANGE,
+		.scratch = mem + SCRATCH_FIRST * PAGE_SIZE,
+		.scratch_size = SCRATCH_NR * PAGE_SIZE,
+		.granule = opt.backing == BACKING_HUGETLB ? HUGE_SIZE :
+							    PAGE_SIZE,
+		.thp = opt.backing == BACKING_THP,
+		.hugetlb = opt.backing == BACKING_HUGETLB,
+		.seed = host_random(),
+		.own = noise_absent,
+	};
+
+	if (!opt.quiet)
+		noise_start(&config);
+}
+
+static void run_test(void)
+{
+	struct timespec start;
+	double seconds;
+	uint64_t n;
+
+	choose_by_seed();
+	make_memory();
+	make_vm();
+	start_noise();
+	start_vcpus();
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	n = run_ops();
+	seconds = seconds_since(&start);
+
+	stop_vcpus();
+	if (!opt.quiet) {
+		noise_stop();
+		noise_print();
+	}
+	print_numbers(n, seconds);
+	close(dev);
+	kvm_vm_free(vm);
+}
+
+static enum backing backing_named(const char *name)
+{
+	if (!strcmp(name, "4k"))
+		return BACKING_4K;
+	if (!strcmp(name, "thp"))
+		return BACKING_THP;
+	if (!strcmp(name, "hugetlb"))
+		return BACKING_HUGETLB;
+	ksft_exit_fail_msg("no backing is called %s\n", name);
+}
+
+static void parse_options(int argc, char *argv[])
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "s:n:t:v:b:qk")) != -1) {
+		switch (c) {
+		case 's':
+			setenv("SEED", optarg, 1);
+			break;
+		case 'n':
+			opt.nr_ops = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			opt.seconds = strtoull(optarg, NULL, 0);
+			break;
+		case 'v':
+			opt.nr_vcpus = atoi(optarg);
+			break;
+		case 'b':
+			opt.backing = backing_named(optarg);
+			break;
+		case 'q':
+			opt.quiet = true;
+			break;
+		case 'k':
+			opt.control = true;
+			break;
+		default:
+			ksft_exit_fail_msg("see the source for the options\n");
+		}
+	}
+	if (opt.nr_vcpus < 1 || opt.nr_vcpus > MAX_VCPUS)
+		ksft_exit_fail_msg("1 to %d vCPUs\n", MAX_VCPUS);
+}
+
+/* Chosen here, to be named again where the test fails. */
+static void choose_seed(void)
+{
+	char seed[32];
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		random = rdtsc();
+	snprintf(seed, sizeof(seed), "%#lx", random | 1);
+	setenv("SEED", seed, 0);
+}
+
+int main(int argc, char *argv[])
+{
+	setlinebuf(stdout);
+	ksft_print_header();
+	ksft_set_plan(1);
+	parse_options(argc, argv);
+
+	if (!memslot_ops_present() ||
+	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY))
+		ksft_exit_skip("the module is not loaded, or lacks operations\n");
+	if (!memslot_ops_handles_paging())
+		ksft_exit_skip("the module does not handle shadow paging\n");
+	if (opt.backing == BACKING_HUGETLB)
+		host_write("/proc/sys/vm/nr_hugepages", "32");
+
+	choose_seed();
+	host_seed();
+	atexit(print_log);
+	run_test();
+	over = true;
+	ksft_test_result_pass("stress\n");
+	ksft_finished();
+}
