@@ -13,6 +13,7 @@
 
 #include "hammer.h"
 #include "memslot_ops.h"
+#include "ops.h"
 
 #define MIB		(1UL << 20)
 /* Touches of each vCPU during a step and right after it. */
@@ -42,7 +43,6 @@ struct way {
  */
 struct scenario {
 	const char *title;
-	const char *proves;		/* the closing sentence */
 	uint64_t op;
 	uint64_t max_size;
 	int nr_steps;
@@ -84,10 +84,123 @@ static void grow_old_way(struct hammer *h, int dev, int step)
 	hammer_delete_and_create(h, grow_size(step));
 }
 
+/* What stays of the other scenarios' slot, and is used throughout. */
+#define KEPT		(64 * MIB)
+#define SHRINK_FROM	(256 * MIB)
+#define NR_ROUNDS	16
+
+static uint64_t kept_pages(int step)
+{
+	return KEPT / PAGE_SIZE;
+}
+
+static uint64_t shrunk_size(int step)
+{
+	return SHRINK_FROM - (SHRINK_FROM - KEPT) / NR_ROUNDS * step;
+}
+
+static void shrink_start(struct hammer *h)
+{
+	hammer_slot(h, SHRINK_FROM);
+}
+
+static void shrink_new_way(struct hammer *h, int dev, int step)
+{
+	int err = slot_shrink(dev, HAMMER_SLOT, shrunk_size(step), NULL);
+
+	TEST_ASSERT(!err, "SHRINK: %s", strerror(err));
+}
+
+static void shrink_old_way(struct hammer *h, int dev, int step)
+{
+	hammer_delete_and_create(h, shrunk_size(step));
+}
+
+/* The first @nr quarters of what is kept become slots, one after the other. */
+static void set_quarters(struct hammer *h, uint32_t id, int first, int nr,
+			 uint32_t flags, bool exists)
+{
+	uint64_t size = KEPT / 4 * nr, offset = KEPT / 4 * first;
+
+	TEST_ASSERT(!slot_set(hammer_vm(h), id, flags, hammer_gpa(h) + offset,
+			      exists ? size : 0, hammer_hva(h) + offset),
+		    "KVM_SET_USER_MEMORY_REGION");
+}
+
+static void split_start(struct hammer *h)
+{
+	hammer_slot(h, KEPT);
+}
+
+static void split_new_way(struct hammer *h, int dev, int step)
+{
+	const struct kvm_memslot_cut cuts[] = {
+		{ .offset = KEPT / 4, .slot = HAMMER_SLOT + 1 },
+		{ .offset = KEPT / 2, .slot = HAMMER_SLOT + 2 },
+		{ .offset = KEPT / 4 * 3, .slot = HAMMER_SLOT + 3 },
+	};
+	const uint32_t pieces[] = {
+		HAMMER_SLOT + 1, HAMMER_SLOT + 2, HAMMER_SLOT + 3,
+	};
+	int err;
+
+	err = slot_split(dev, HAMMER_SLOT, ARRAY_SIZE(cuts), cuts);
+	TEST_ASSERT(!err, "SPLIT: %s", strerror(err));
+	err = slot_merge(dev, HAMMER_SLOT, ARRAY_SIZE(pieces), pieces);
+	TEST_ASSERT(!err, "MERGE: %s", strerror(err));
+}
+
+static void split_old_way(struct hammer *h, int dev, int step)
+{
+	int i;
+
+	set_quarters(h, HAMMER_SLOT, 0, 4, 0, false);
+	for (i = 0; i < 4; i++)
+		set_quarters(h, HAMMER_SLOT + i, i, 1, 0, true);
+
+	for (i = 0; i < 4; i++)
+		set_quarters(h, HAMMER_SLOT + i, i, 1, 0, false);
+	set_quarters(h, HAMMER_SLOT, 0, 4, 0, true);
+}
+
+/* The upper half is protected and is freed again; the vCPUs use the lower one. */
+static uint64_t lower_pages(int step)
+{
+	return KEPT / 2 / PAGE_SIZE;
+}
+
+static void protect_new_way(struct hammer *h, int dev, int step)
+{
+	const struct kvm_memslot_cut cut = {
+		.offset = KEPT / 2, .slot = HAMMER_SLOT + 1,
+	};
+	const uint32_t upper = HAMMER_SLOT + 1;
+	int err;
+
+	err = slot_split(dev, HAMMER_SLOT, 1, &cut);
+	TEST_ASSERT(!err, "SPLIT: %s", strerror(err));
+	err = slot_set_readonly(dev, upper, true);
+	TEST_ASSERT(!err, "SET_READONLY 1: %s", strerror(err));
+	err = slot_set_readonly(dev, upper, false);
+	TEST_ASSERT(!err, "SET_READONLY 0: %s", strerror(err));
+	err = slot_merge(dev, HAMMER_SLOT, 1, &upper);
+	TEST_ASSERT(!err, "MERGE: %s", strerror(err));
+}
+
+static void protect_old_way(struct hammer *h, int dev, int step)
+{
+	set_quarters(h, HAMMER_SLOT, 0, 4, 0, false);
+	set_quarters(h, HAMMER_SLOT, 0, 2, 0, true);
+	set_quarters(h, HAMMER_SLOT + 1, 2, 2, KVM_MEM_READONLY, true);
+
+	set_quarters(h, HAMMER_SLOT + 1, 2, 2, 0, false);
+	set_quarters(h, HAMMER_SLOT, 0, 2, 0, false);
+	set_quarters(h, HAMMER_SLOT, 0, 4, 0, true);
+}
+
 static const struct scenario scenarios[] = {
 	{
-		.title = "A slot grows from 64 MiB to 1024 MiB while two vCPUs use all of it",
-		.proves = "the guest's memory grew sixteenfold under two busy vCPUs",
+		.title = "A slot grows from 64 MiB to 1024 MiB",
 		.op = KVM_MEMSLOT_OP_GROW,
 		.max_size = GROW_TO,
 		.nr_steps = GROW_STEPS,
@@ -96,6 +209,42 @@ static const struct scenario scenarios[] = {
 		.ways = {
 			{ "GROW", grow_new_way },
 			{ "delete + create", grow_old_way },
+		},
+	},
+	{
+		.title = "A slot shrinks from 256 MiB to 64 MiB; 64 MiB are in use",
+		.op = KVM_MEMSLOT_OP_SHRINK,
+		.max_size = SHRINK_FROM,
+		.nr_steps = NR_ROUNDS,
+		.start = shrink_start,
+		.pages = kept_pages,
+		.ways = {
+			{ "SHRINK", shrink_new_way },
+			{ "delete + create", shrink_old_way },
+		},
+	},
+	{
+		.title = "A slot of 64 MiB becomes four, and one again",
+		.op = KVM_MEMSLOT_OP_SPLIT,
+		.max_size = KEPT,
+		.nr_steps = NR_ROUNDS,
+		.start = split_start,
+		.pages = kept_pages,
+		.ways = {
+			{ "SPLIT, MERGE", split_new_way },
+			{ "delete + create", split_old_way },
+		},
+	},
+	{
+		.title = "Half of a slot is read-only for a while; the other is in use",
+		.op = KVM_MEMSLOT_OP_SET_READONLY,
+		.max_size = KEPT,
+		.nr_steps = NR_ROUNDS,
+		.start = split_start,
+		.pages = lower_pages,
+		.ways = {
+			{ "SET_READONLY", protect_new_way },
+			{ "delete + create", protect_old_way },
 		},
 	},
 };
@@ -196,70 +345,74 @@ static struct tally run_way(const struct scenario *s, const struct way *way)
 	return t;
 }
 
-static void print_row(const char *what, uint64_t ours, uint64_t theirs)
+static void print_row(const char *name, const struct tally *t)
 {
-	printf("  %-46s %12lu %18lu\n", what, ours, theirs);
+	printf("  %-16s %6d %10lu %12d %13lu %13lu %13lu %12lu\n", name, t->steps,
+	       t->mmio, t->steps_with_death, t->faults_again, t->longest_gap_us,
+	       t->longest_gap_at_rest_us, t->sum_step_us / t->steps);
 }
 
-static void print_table(const struct scenario *s, const struct tally *t)
+static void print_table(const struct scenario *const *s, struct tally (*t)[2],
+			int nr)
 {
-	printf("\n  %-46s %12s %18s\n", "", s->ways[0].name, s->ways[1].name);
-	print_row("steps done", t[0].steps, t[1].steps);
-	print_row("accesses that left the guest as bogus MMIO", t[0].mmio,
-		  t[1].mmio);
-	print_row("steps that would have killed the guest", t[0].steps_with_death,
-		  t[1].steps_with_death);
-	print_row("page faults on memory that was mapped before",
-		  t[0].faults_again, t[1].faults_again);
-	print_row("longest time a vCPU made no progress, in us",
-		  t[0].longest_gap_us, t[1].longest_gap_us);
-	print_row("  the same while nothing is done to it",
-		  t[0].longest_gap_at_rest_us, t[1].longest_gap_at_rest_us);
-	print_row("time for a step, on average, in us",
-		  t[0].sum_step_us / t[0].steps, t[1].sum_step_us / t[1].steps);
-	print_row("time for a step, at worst, in us", t[0].worst_step_us,
-		  t[1].worst_step_us);
+	int i;
+
+	printf("\n  %-16s %6s %10s %12s %13s %13s %13s %12s\n", "", "steps",
+	       "bogus MMIO", "steps deadly", "page faults", "longest stall",
+	       "the same with", "time for");
+	printf("  %-16s %6s %10s %12s %13s %13s %13s %12s\n", "", "done",
+	       "exits", "to the guest", "taken again", "of a vCPU, us",
+	       "nothing done", "a step, us");
+	for (i = 0; i < nr; i++) {
+		printf("\n%s:\n", s[i]->title);
+		print_row(s[i]->ways[0].name, &t[i][0]);
+		print_row(s[i]->ways[1].name, &t[i][1]);
+	}
 }
 
 /* Whether the module's way went without the guest noticing. */
-static bool run_scenario(const struct scenario *s)
+static bool unnoticed(const struct scenario *s, const struct tally *t)
 {
-	struct tally t[2];
-	bool unnoticed;
-	int i;
+	if (!t->mmio && !t->steps_with_death && !t->faults_again)
+		return true;
 
-	printf("\n%s.\n\n", s->title);
-	for (i = 0; i < 2; i++)
-		t[i] = run_way(s, &s->ways[i]);
-	print_table(s, t);
-
-	unnoticed = !t[0].mmio && !t[0].steps_with_death && !t[0].faults_again;
-	if (unnoticed)
-		printf("\nShown: with %s, %s,\n"
-		       "and not one of their accesses failed, left the guest or had to be mapped again.\n",
-		       s->ways[0].name, s->proves);
-	else
-		printf("\nThe guest noticed %s: this should not be.\n",
-		       s->ways[0].name);
-	return unnoticed;
+	printf("\nThe guest noticed %s: this should not be.\n", s->ways[0].name);
+	return false;
 }
 
 int main(void)
 {
+	const struct scenario *shown[ARRAY_SIZE(scenarios)];
+	struct tally tallies[ARRAY_SIZE(scenarios)][2];
 	bool good = true;
-	int i;
+	int i, nr = 0;
 
 	if (!memslot_ops_present()) {
 		printf("The module is not loaded.\n");
 		return KSFT_SKIP;
 	}
+	printf("Two vCPUs read, write and execute all over their memory, without a pause, while\n"
+	       "its slots change: with this module, and as it is done without.\n");
+
 	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
-		if (!memslot_ops_has(scenarios[i].op)) {
-			printf("\n%s: the module lacks that.\n",
-			       scenarios[i].title);
+		const struct scenario *s = &scenarios[i];
+
+		printf("\n%s.\n", s->title);
+		if (!memslot_ops_has(s->op)) {
+			printf("  The module lacks that.\n");
 			continue;
 		}
-		good &= run_scenario(&scenarios[i]);
+		tallies[nr][0] = run_way(s, &s->ways[0]);
+		tallies[nr][1] = run_way(s, &s->ways[1]);
+		shown[nr++] = s;
 	}
+
+	print_table(shown, tallies, nr);
+	for (i = 0; i < nr; i++)
+		good &= unnoticed(shown[i], &tallies[i][0]);
+	if (good)
+		printf("\nShown: the guest's memory grew, shrank, was split, merged and protected\n"
+		       "under two busy vCPUs; not one access to what stayed failed, left the guest\n"
+		       "or had to be mapped again.\n");
 	return good ? 0 : 1;
 }

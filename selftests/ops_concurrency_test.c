@@ -19,7 +19,7 @@
 #include "probe.h"
 
 #define NR_THREADS	4
-#define ROUNDS		60
+#define ROUNDS		30
 #define LANE_PAGES	(2 * HUGE_PAGES)
 #define LANE		(LANE_PAGES * PAGE_SIZE)
 /* The shared lane is the first. */

@@ -421,7 +421,7 @@ TEST_F(boundary, no_mapping_is_in_two_pieces)
 	struct cuts whole = { .nr = 1, .page = { 0, RANGE_PAGES } }, c;
 	const uint64_t all = whole_frames(self->h, &whole);
 	/* Where all is small there is not much to see, and a lot to map. */
-	const int rounds = all ? 10 : 3;
+	const int rounds = all ? 6 : 2;
 	uint64_t want;
 	int round;
 
@@ -471,7 +471,7 @@ TEST_F(boundary, nothing_is_left_behind)
 	};
 	int round;
 
-	for (round = 0; round < 40; round++) {
+	for (round = 0; round < 20; round++) {
 		assert_split(self->dev, &c);
 		assert_merge(self->dev, &c);
 	}

@@ -170,16 +170,26 @@ static bool unmap_range(struct kvm *kvm, struct kvm_memory_slot *slot,
 	return kvm_call(kvm_unmap_gfn_range)(kvm, &range);
 }
 
+/* Can a huge mapping made from a slot go through a place in it? */
+static bool may_cross(const struct kvm_memory_slot *slot, gfn_t cut)
+{
+	int level;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		if (!IS_ALIGNED(cut, KVM_PAGES_PER_HPAGE(level)) && !lpage_cut(slot, cut, level))
+			return true;
+	}
+
+	return false;
+}
+
 /*
  * Zap a huge mapping that goes through a new boundary: with that, and with the
  * counts that keep it from coming back, no mapping is ever in two slots.
  */
 static bool zap_at_cut(struct kvm *kvm, struct kvm_memory_slot *old, gfn_t cut)
 {
-	if (IS_ALIGNED(cut, KVM_PAGES_PER_HPAGE(KVM_MAX_HUGEPAGE_LEVEL)))
-		return false;
-
-	return unmap_range(kvm, old, cut - 1, cut + 1, false);
+	return may_cross(old, cut) && unmap_range(kvm, old, cut - 1, cut + 1, false);
 }
 
 /**

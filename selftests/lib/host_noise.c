@@ -34,7 +34,7 @@ static uint64_t next_random(uint64_t *state)
 	*state ^= *state << 13;
 	*state ^= *state >> 7;
 	*state ^= *state << 17;
-	return *state >> 16;
+	return *state;
 }
 
 struct range {
@@ -42,17 +42,22 @@ struct range {
 	size_t size;
 };
 
-/* Small and large ones, of whole granules. */
+/*
+ * Small and large ones, mostly of whole huge pages where there are some: few
+ * would be left otherwise.
+ */
 static struct range random_range(char *mem, size_t size, uint64_t random)
 {
-	uint64_t granules = size / config.granule, first, nr;
+	bool huge = config.thp && random >> 60 & 3;
+	uint64_t unit = huge ? HUGE_SIZE : config.granule;
+	uint64_t units = size / unit, first, nr;
+	uint64_t most = random >> 15 & 1 ? 16 : 2048;
 
-	first = random % granules;
-	nr = 1 + (random >> 16) % min(granules - first,
-				      (uint64_t)(random >> 15 & 1 ? 16 : 2048));
+	first = random % units;
+	nr = 1 + (random >> 16) % min(units - first, most);
 	return (struct range) {
-		.start = mem + first * config.granule,
-		.size = nr * config.granule,
+		.start = mem + first * unit,
+		.size = nr * unit,
 	};
 }
 
@@ -103,13 +108,13 @@ static void noise_thp(uint64_t random)
 
 static void noise_collapse(uint64_t random)
 {
-	uintptr_t start = (uintptr_t)config.mem + random % config.size;
-	uintptr_t end = (uintptr_t)config.mem + config.size;
+	uint64_t frames = config.size / HUGE_SIZE, first, nr;
 
-	start = align_down(start, HUGE_SIZE);
-	end = min(end, start + (1 + (random >> 40) % 4) * HUGE_SIZE);
-	if (config.thp && start >= (uintptr_t)config.mem)
-		madvise((void *)start, end - start, MADV_COLLAPSE);
+	first = random % frames;
+	nr = 1 + (random >> 40) % min(frames - first, (uint64_t)4);
+	if (config.thp)
+		madvise(config.mem + first * HUGE_SIZE, nr * HUGE_SIZE,
+			MADV_COLLAPSE);
 }
 
 static void noise_ksm(uint64_t random)
@@ -153,7 +158,7 @@ static struct noise {
 	{ "collapse", noise_collapse, 12 },
 	{ "ksm", noise_ksm, 4 },
 	{ "compact", noise_compact, 1 },
-	{ "fork", noise_fork, 3 },
+	{ "fork", noise_fork, 1 },
 };
 
 static struct noise *choose(uint64_t random)
@@ -213,7 +218,9 @@ static void *resolve_faults(void *arg)
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
 
-		usleep(next_random(&state) % 4000);
+		/* Mostly short; now and then an operation has to wait. */
+		usleep(next_random(&state) %
+		       (next_random(&state) % 32 ? 1000 : 20000));
 		zero.range.start = align_down(msg.arg.pagefault.address,
 					      PAGE_SIZE);
 		zero.range.len = PAGE_SIZE;
