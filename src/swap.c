@@ -46,7 +46,6 @@ static void lock_out_notifiers(struct kvm *kvm)
  * Return: the generation while the update is in progress.
  */
 u64 slots_swap(struct kvm *kvm, u16 as_id)
-	__releases(&kvm->slots_arch_lock)
 {
 	struct kvm_memslots *set = slots_inactive(kvm, as_id);
 
