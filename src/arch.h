@@ -13,6 +13,7 @@ void arch_layout_unprepare(struct layout_change *c);
 int arch_layout_share(struct layout_change *c);
 void arch_layout_zap(struct layout_change *c);
 void arch_layout_settle(struct layout_change *c);
+void arch_layout_dismiss_tail(struct layout_change *c);
 void arch_layout_retire(struct layout_change *c);
 
 #endif /* _MEMSLOT_OPS_ARCH_H */

@@ -141,15 +141,30 @@ static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 	return part;
 }
 
-/* Give an old slot, which is live, stand-ins for the arrays that it has not. */
+/* Stand-ins for the arrays that a slot lacks which is about to leave the active set. */
 static void lend_standin(const struct standin *standin, struct kvm_arch_memory_slot *arch)
 {
 	int i;
 
-	for (i = 0; i < KVM_NR_PAGE_SIZES; i++)
-		arch->rmap[i] = standin->rmap;
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		if (!arch->rmap[i])
+			arch->rmap[i] = standin->rmap;
+	}
 	if (!*compat_write_track(arch))
-		*compat_write_track(arch) = standin->write_track;
+		WRITE_ONCE(*compat_write_track(arch), standin->write_track);
+}
+
+/* Take them back, lest they be freed with the slot. */
+static void return_standin(const struct standin *standin, struct kvm_arch_memory_slot *arch)
+{
+	int i;
+
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		if (arch->rmap[i] == standin->rmap)
+			arch->rmap[i] = NULL;
+	}
+	if (*compat_write_track(arch) == standin->write_track)
+		*compat_write_track(arch) = NULL;
 }
 
 /* Faults read the write-tracking counts without mmu_lock, inside a read section. */
@@ -371,6 +386,22 @@ void arch_layout_settle(struct layout_change *c)
 }
 
 /**
+ * arch_layout_dismiss_tail() - make the tail ready to leave the active set
+ * @c: the change
+ *
+ * It was in the active set for a while, so that a first shadow root has either given
+ * it arrays or is still to come, and will pass it over then.
+ *
+ * Context: slots_lock and slots_arch_lock held, the latter until the tail has left.
+ */
+void arch_layout_dismiss_tail(struct layout_change *c)
+{
+	lockdep_assert_held(&c->kvm->slots_arch_lock);
+
+	lend_standin(c->standin, &c->tail->arch);
+}
+
+/**
  * arch_layout_retire() - leave the slots that are to be freed just what is freed with them
  * @c: the change
  *
@@ -385,6 +416,7 @@ void arch_layout_retire(struct layout_change *c)
 		struct kvm_arch_memory_slot part = part_of_span(c, &c->retired[0], c->tail);
 		unsigned short **track = compat_write_track(&c->tail->arch);
 
+		return_standin(c->standin, &c->tail->arch);
 		memset(c->tail->arch.lpage_info, 0, sizeof(c->tail->arch.lpage_info));
 		if (*track == *compat_write_track(&part))
 			*track = NULL;

@@ -132,10 +132,12 @@ static void layout_swap(const struct layout_change *c)
 }
 
 /* The tail is out of every vCPU's reach: let it go out of KVM's sight as well. */
-static void layout_remove_tail(const struct layout_change *c)
+static void layout_remove_tail(struct layout_change *c)
 {
-	/* The set that is inactive now never had it. */
 	mutex_lock(&c->kvm->slots_arch_lock);
+	arch_layout_dismiss_tail(c);
+
+	/* The set that is inactive now never had it. */
 	layout_swap(c);
 	slots_replace(c->kvm, c->as_id, &c->tail, 1, NULL, 0);
 }
