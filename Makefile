@@ -11,10 +11,11 @@ help:
 	@echo 'make demo       show what it does, in an emulated machine'
 	@echo 'make check      run all checks and tests, in emulated machines; the first time builds a kernel for them'
 	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
+	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
 	@echo 'make kunit      of these: the unit tests'
 	@echo 'make selftests  of these: the tests that run guests'
-	@echo 'make setup      install what the last six need; they do so themselves'
+	@echo 'make setup      install what the last seven need; they do so themselves'
 	@echo 'make clean      remove what was built here'
 
 modules clean:
@@ -32,7 +33,7 @@ demo: setup
 check:
 	host/check
 
-static dkms kunit selftests:
+static model dkms kunit selftests:
 	host/check $@
 
-.PHONY: all help modules clean install setup demo check static dkms kunit selftests
+.PHONY: all help modules clean install setup demo check static model dkms kunit selftests
