@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Unit tests of what is logic: the two slot sets, where huge mappings are
- * allowed, and the checks of what user space asks for.  The code under test is
- * included, for it exports nothing.
+ * allowed, the dirty log of a new layout, and the checks of what user space asks
+ * for.  The code under test is included, for it exports nothing.
  */
 #include <kunit/test.h>
 #include <linux/module.h>
@@ -10,8 +10,12 @@
 #include <linux/random.h>
 
 #include "../src/check.c"
+#include "../src/dirty.c"
 #include "../src/lpage.c"
 #include "../src/slots.c"
+
+/* These tests run without KVM: there is no PML. */
+DEFINE_STATIC_CALL_RET0(memslot_ops_kvm_cpu_dirty_log_size, kvm_cpu_dirty_log_size);
 
 static unsigned int seed;
 module_param(seed, uint, 0444);
@@ -439,17 +443,238 @@ static void vms_that_are_refused(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), 0);
 
-	slot->flags = KVM_MEM_READONLY;
+	slot->flags = KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES;
+	kvm->dirty_ring_size = 4096;
 	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), 0);
 
-	slot->flags = KVM_MEM_LOG_DIRTY_PAGES;
-	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), -EOPNOTSUPP);
-
-	slot->flags = 0;
-	kvm->dirty_ring_size = 4096;
+	slot->flags = KVM_MEM_GUEST_MEMFD;
 	KUNIT_EXPECT_EQ(test, check_supported(kvm, slot), -EOPNOTSUPP);
 
 	mutex_unlock(&kvm->slots_lock);
+}
+
+#define FOLD_BITS	(7 * BITS_PER_LONG)
+
+static void random_bits(unsigned long *map)
+{
+	prandom_bytes_state(&rnd, map, BITS_TO_LONGS(FOLD_BITS) * sizeof(*map));
+}
+
+/* At every pair of positions in a word; what is beside stays. */
+static void bits_are_folded(struct kunit *test)
+{
+	DECLARE_BITMAP(before, FOLD_BITS);
+	DECLARE_BITMAP(from, FOLD_BITS);
+	DECLARE_BITMAP(to, FOLD_BITS);
+	unsigned int pair, i;
+
+	for (pair = 0; pair < BITS_PER_LONG * BITS_PER_LONG; pair++) {
+		unsigned int from_first = pair % BITS_PER_LONG;
+		unsigned int to_first = pair / BITS_PER_LONG;
+		unsigned int nr = below(FOLD_BITS - BITS_PER_LONG);
+
+		random_bits(from);
+		random_bits(before);
+		bitmap_copy(to, before, FOLD_BITS);
+		dirty_fold(to, to_first, from, from_first, nr);
+
+		for (i = 0; i < FOLD_BITS; i++) {
+			bool added = i >= to_first && i < to_first + nr &&
+				     test_bit(i - to_first + from_first, from);
+
+			if (test_bit(i, to) == (test_bit(i, before) || added))
+				continue;
+			KUNIT_FAIL(test, "bit %u of %u bits from %u to %u", i, nr, from_first,
+				   to_first);
+			return;
+		}
+	}
+}
+
+/* A slot's bitmap is 2 halves; random bits are in the first, and all of the second is set. */
+static void give_bitmap(struct kunit *test, struct kvm_memory_slot *slot, bool fill)
+{
+	unsigned long words = kvm_dirty_bitmap_bytes(slot) / sizeof(long);
+	unsigned long *map = kunit_kcalloc(test, 2 * words, sizeof(*map), GFP_KERNEL);
+	unsigned long i;
+
+	KUNIT_ASSERT_NOT_NULL(test, map);
+	for (i = 0; fill && i < slot->npages; i++)
+		__assign_bit(i, map, below(2));
+	if (fill)
+		memset(map + words, 0xff, words * sizeof(*map));
+	slot->dirty_bitmap = map;
+}
+
+/* Is a page marked in one of some slots? */
+static bool is_marked(struct kvm_memory_slot *const *slots, unsigned int nr, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = find_gfn(slots, nr, gfn);
+
+	return slot && test_bit(gfn - slot->base_gfn, slot->dirty_bitmap);
+}
+
+/* Slots of random sizes from a page on; the numbers are as SPLIT and MERGE give them. */
+static unsigned int random_slots(struct kunit *test, struct kvm_memory_slot **slots,
+				 unsigned int nr, gfn_t base_gfn, unsigned long npages)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		unsigned long n = i + 1 < nr ? 1 + below(npages - (nr - 1 - i)) : npages;
+
+		slots[i] = new_slot(test, i, base_gfn, n, base_gfn << PAGE_SHIFT);
+		slots[i]->as_id = 1;
+		base_gfn += n;
+		npages -= n;
+	}
+
+	return nr;
+}
+
+/* SPLIT, or the other way round MERGE, of slots with bitmaps. */
+static void marks_are_carried(struct kunit *test)
+{
+	const unsigned long npages = 500;
+	unsigned int round;
+
+	for (round = 0; round < 200; round++) {
+		struct kvm_memory_slot *old[5], *new[5];
+		struct layout_change c = {
+			.kvm = kunit_kzalloc(test, sizeof(*c.kvm), GFP_KERNEL),
+			.old = old,
+			.new = new,
+		};
+		gfn_t gfn, base_gfn = below(1000);
+		unsigned int i;
+
+		KUNIT_ASSERT_NOT_NULL(test, c.kvm);
+		mutex_init(&c.kvm->slots_lock);
+		mutex_lock(&c.kvm->slots_lock);
+
+		c.nr_old = random_slots(test, old, round % 2 ? 5 : 1, base_gfn, npages);
+		c.nr_new = random_slots(test, new, round % 2 ? 1 : 5, base_gfn, npages);
+		for (i = 0; i < c.nr_old; i++)
+			give_bitmap(test, old[i], true);
+		for (i = 0; i < c.nr_new; i++)
+			give_bitmap(test, new[i], false);
+
+		dirty_carry(&c);
+		mutex_unlock(&c.kvm->slots_lock);
+
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
+			if (is_marked(old, c.nr_old, gfn) == is_marked(new, c.nr_new, gfn))
+				continue;
+			KUNIT_FAIL(test, "round %u: gfn %llx", round, gfn);
+			return;
+		}
+		for (i = 0; i < c.nr_new; i++) {
+			unsigned long *map = new[i]->dirty_bitmap;
+			unsigned long bits = 2 * 8 * kvm_dirty_bitmap_bytes(new[i]);
+
+			/* Nothing is beyond its last page. */
+			KUNIT_EXPECT_EQ(test, find_next_bit(map, bits, new[i]->npages), bits);
+		}
+		kunit_kfree(test, c.kvm);
+	}
+}
+
+static void expect_name(struct kunit *test, const struct layout_change *c, u32 slot, u64 offset,
+			u32 new_slot, u64 new_offset)
+{
+	struct kvm_dirty_gfn entry = {
+		.flags = KVM_DIRTY_GFN_F_DIRTY,
+		.slot = slot,
+		.offset = offset,
+	};
+	bool changes = slot != new_slot || offset != new_offset;
+
+	KUNIT_EXPECT_EQ(test, dirty_rename(c, &entry), changes);
+	KUNIT_EXPECT_EQ(test, entry.flags, KVM_DIRTY_GFN_F_DIRTY);
+	KUNIT_EXPECT_EQ(test, entry.slot, new_slot);
+	KUNIT_EXPECT_EQ(test, entry.offset, new_offset);
+}
+
+static void ring_entries_are_renamed(struct kunit *test)
+{
+	struct kvm_memory_slot *whole = new_slot(test, 5, 1000, 100, 0);
+	struct kvm_memory_slot *part[] = {
+		new_slot(test, 5, 1000, 30, 0),
+		new_slot(test, 9, 1030, 1, 0),
+		new_slot(test, 7, 1031, 69, 0),
+	};
+	struct kvm_memory_slot *tail[] = {
+		part[0],
+		new_slot(test, NO_SLOT, 1030, 70, 0),
+	};
+	struct layout_change split = { .nr_old = 1, .old = &whole, .nr_new = 3, .new = part };
+	struct layout_change merge = { .nr_old = 3, .old = part, .nr_new = 1, .new = &whole };
+	struct layout_change shrink = { .nr_old = 1, .old = &whole, .nr_new = 2, .new = tail };
+
+	expect_name(test, &split, 5, 0, 5, 0);
+	expect_name(test, &split, 5, 29, 5, 29);
+	expect_name(test, &split, 5, 30, 9, 0);
+	expect_name(test, &split, 5, 31, 7, 0);
+	expect_name(test, &split, 5, 99, 7, 68);
+	expect_name(test, &split, 5, 100, NO_SLOT, 100);
+	expect_name(test, &split, 5, ~0ULL, NO_SLOT, ~0ULL);
+	/* Through a new slot already. */
+	expect_name(test, &split, 7, 68, 7, 68);
+	/* From an earlier slot of that number. */
+	expect_name(test, &split, 9, 1, NO_SLOT, 1);
+	/* Others are none of its business. */
+	expect_name(test, &split, 6, 1000, 6, 1000);
+	expect_name(test, &split, 1 << 16 | 5, 30, 1 << 16 | 5, 30);
+
+	expect_name(test, &merge, 5, 29, 5, 29);
+	expect_name(test, &merge, 9, 0, 5, 30);
+	expect_name(test, &merge, 7, 68, 5, 99);
+	expect_name(test, &merge, 7, 69, NO_SLOT, 69);
+	expect_name(test, &merge, 5, 30, 5, 30);
+	expect_name(test, &merge, 5, 99, 5, 99);
+	expect_name(test, &merge, 5, 100, NO_SLOT, 100);
+
+	expect_name(test, &shrink, 5, 29, 5, 29);
+	expect_name(test, &shrink, 5, 30, NO_SLOT, 0);
+	expect_name(test, &shrink, 5, 99, NO_SLOT, 69);
+	expect_name(test, &shrink, NO_SLOT, 3, NO_SLOT, 3);
+	expect_name(test, &shrink, NO_SLOT, 300, NO_SLOT, 300);
+
+	split.as_id = 1;
+	shrink.as_id = 1;
+	expect_name(test, &split, 1 << 16 | 5, 31, 1 << 16 | 7, 0);
+	expect_name(test, &shrink, 1 << 16 | 5, 31, 1 << 16 | NO_SLOT, 1);
+	expect_name(test, &shrink, 5, 31, 5, 31);
+}
+
+/* What is behind the last valid entry is not touched; indices wrap around. */
+static void ring_is_walked(struct kunit *test)
+{
+	struct kvm_memory_slot *whole = new_slot(test, 5, 1000, 100, 0);
+	struct kvm_memory_slot *part[] = {
+		new_slot(test, 5, 1000, 30, 0),
+		new_slot(test, 9, 1030, 70, 0),
+	};
+	struct layout_change split = { .nr_old = 1, .old = &whole, .nr_new = 2, .new = part };
+	struct kvm_dirty_gfn gfns[8];
+	struct kvm_dirty_ring ring = {
+		.dirty_gfns = gfns,
+		.size = ARRAY_SIZE(gfns),
+	};
+	u32 used, i;
+
+	for (used = 0; used <= ARRAY_SIZE(gfns); used++) {
+		ring.reset_index = -(u32)below(8);
+		ring.dirty_index = ring.reset_index + used;
+		for (i = 0; i < ARRAY_SIZE(gfns); i++)
+			gfns[i] = (struct kvm_dirty_gfn) { .slot = 5, .offset = 42 };
+
+		rename_entries(&split, &ring);
+
+		for (i = 0; i < ARRAY_SIZE(gfns); i++)
+			KUNIT_EXPECT_EQ(test, gfns[(ring.reset_index + i) % ARRAY_SIZE(gfns)].slot,
+					i < used ? 9 : 5);
+	}
 }
 
 static int suite_init(struct kunit_suite *suite)
@@ -473,6 +698,10 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(places_to_cut),
 	KUNIT_CASE(slots_to_merge),
 	KUNIT_CASE(vms_that_are_refused),
+	KUNIT_CASE(bits_are_folded),
+	KUNIT_CASE(marks_are_carried),
+	KUNIT_CASE(ring_entries_are_renamed),
+	KUNIT_CASE(ring_is_walked),
 	{}
 };
 

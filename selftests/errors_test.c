@@ -327,53 +327,6 @@ TEST_F(errors, eio_from_another_process)
 	assert_unchanged();
 }
 
-/* Until the module handles the dirty bitmap. */
-TEST_F(errors, eopnotsupp_dirty_bitmap)
-{
-	const uint64_t gpa = 16 * GIGA_SIZE;
-	const uint32_t id = 20;
-
-	REQUIRE(!(memslot_ops_features(self->dev) &
-		  KVM_MEMSLOT_FEATURE_DIRTY_BITMAP),
-		"the module handles dirty bitmaps");
-
-	TEST_ASSERT_EQ(slot_set(self->vm, id, KVM_MEM_LOG_DIRTY_PAGES, gpa,
-				HUGE_SIZE, self->mem), 0);
-	assert_fails(grow(id, 2 * HUGE_SIZE), EOPNOTSUPP);
-	slot_assert(self->vm, id, KVM_MEM_LOG_DIRTY_PAGES, gpa, HUGE_SIZE,
-		    self->mem);
-
-	/* It is the slot that matters, not the VM. */
-	TEST_ASSERT_EQ(slot_set(self->vm, id, 0, gpa, HUGE_SIZE, self->mem), 0);
-	if (memslot_ops_handles_paging())
-		TEST_ASSERT_EQ(grow(id, 2 * HUGE_SIZE), 0);
-}
-
-/* Until the module handles the dirty ring: all slots of a VM that has one. */
-TEST(eopnotsupp_dirty_ring)
-{
-	struct kvm_vm *vm;
-	char *mem;
-	int dev;
-
-	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
-		kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL), "no dirty ring");
-	vm = vm_create_barebones();
-	dev = memslot_ops_open(vm);
-	REQUIRE(!(memslot_ops_features(dev) & KVM_MEMSLOT_FEATURE_DIRTY_RING),
-		"the module handles dirty rings");
-
-	vm_enable_dirty_ring(vm, 64 * 1024);
-	mem = host_map(RANGE, HUGE_SIZE, 0, HOST_PAGES_4K);
-	TEST_ASSERT_EQ(slot_set(vm, ID, 0, GPA, PAGE_SIZE, mem), 0);
-	TEST_ASSERT_EQ(slot_grow(dev, ID, 2 * PAGE_SIZE), EOPNOTSUPP);
-	slot_assert(vm, ID, 0, GPA, PAGE_SIZE, mem);
-	__assert_stats(dev, 1);
-	close(dev);
-	kvm_vm_free(vm);
-}
-
 /* Until the module handles shadow paging: hosts that do not use the TDP MMU. */
 TEST_F(errors, eopnotsupp_shadow_paging)
 {

@@ -20,9 +20,6 @@ int check_supported(struct kvm *kvm, const struct kvm_memory_slot *slot)
 	if (kvm_arch_has_private_mem(kvm) || slot->flags & KVM_MEM_GUEST_MEMFD)
 		return -EOPNOTSUPP;
 
-	if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES || kvm->dirty_ring_size)
-		return -EOPNOTSUPP;
-
 	return 0;
 }
 

@@ -134,7 +134,7 @@ static int get_info(u64 attr, u64 *value)
 		*value = MEMSLOT_OPS_MAX_PIECES;
 		return 0;
 	case KVM_MEMSLOT_INFO_FEATURES:
-		*value = 0;
+		*value = KVM_MEMSLOT_FEATURE_DIRTY_BITMAP | KVM_MEMSLOT_FEATURE_DIRTY_RING;
 		return 0;
 	default:
 		return -ENXIO;

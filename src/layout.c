@@ -5,9 +5,11 @@
  * who may still hold an old slot and why that is harmless.
  */
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "arch.h"
 #include "debug.h"
+#include "dirty.h"
 #include "layout.h"
 #include "slots.h"
 #include "swap.h"
@@ -42,6 +44,12 @@ int layout_init(struct layout_change *c, struct kvm *kvm, u16 as_id,
 	return c->old && c->new && c->retired && c->own ? 0 : -ENOMEM;
 }
 
+static void free_slot(struct kvm_memory_slot *slot)
+{
+	vfree(slot->dirty_bitmap);
+	kfree(slot);
+}
+
 /**
  * layout_destroy() - end a change that was made, or was given up
  * @c: the change
@@ -52,7 +60,7 @@ void layout_destroy(struct layout_change *c)
 
 	/* What layout_replace() installed is not in the list any more. */
 	for (i = 0; i < c->nr_new; i++)
-		kfree(c->new[i]);
+		free_slot(c->new[i]);
 	kfree(c->own);
 	kfree(c->retired);
 	kfree(c->new);
@@ -100,24 +108,6 @@ struct kvm_memory_slot *layout_add(struct layout_change *c,
 	return new;
 }
 
-/**
- * layout_npages() - the size of several slots
- * @slots: the slots
- * @nr: how many
- *
- * Return: in pages.
- */
-unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigned int nr)
-{
-	unsigned long npages = 0;
-	unsigned int i;
-
-	for (i = 0; i < nr; i++)
-		npages += slots[i]->npages;
-
-	return npages;
-}
-
 /* Swap the sets, and wait until nobody uses the one that was active. */
 static void layout_swap(const struct layout_change *c)
 {
@@ -140,6 +130,7 @@ static void layout_remove_tail(struct layout_change *c)
 	/* The set that is inactive now never had it. */
 	layout_swap(c);
 	slots_replace(c->kvm, c->as_id, &c->tail, 1, NULL, 0);
+	dirty_report_tail(c);
 }
 
 /* Tell KVM what the VM's size is now: the limit on its page tables follows from it. */
@@ -149,6 +140,7 @@ static void layout_account(const struct layout_change *c)
 	unsigned long after = layout_npages(c->new, layout_nr_kept(c));
 
 	c->kvm->nr_memslot_pages += after - before;
+	dirty_account(c);
 	if (c->tail)
 		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->tail, NULL, KVM_MR_DELETE);
 	else if (after != before)
@@ -163,11 +155,11 @@ static void layout_release(struct layout_change *c)
 
 	for (i = 0; i < c->nr_old; i++) {
 		kvm_call(kvm_arch_free_memslot)(c->kvm, c->old[i]);
-		kfree(c->old[i]);
+		free_slot(c->old[i]);
 	}
 	if (c->tail) {
 		kvm_call(kvm_arch_free_memslot)(c->kvm, c->tail);
-		kfree(c->tail);
+		free_slot(c->tail);
 	}
 
 	c->nr_old = 0;
@@ -195,6 +187,10 @@ int layout_replace(struct layout_change *c)
 
 	lockdep_assert_held(&kvm->slots_lock);
 
+	r = dirty_prepare(c);
+	if (r)
+		return r;
+
 	/*
 	 * From the first look at the slots' arrays until the new slots are in
 	 * sight: else a first shadow root would give arrays to the old ones only.
@@ -218,6 +214,7 @@ int layout_replace(struct layout_change *c)
 
 	layout_swap(c);
 	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, layout_nr_kept(c));
+	dirty_carry(c);
 
 	if (c->zap)
 		arch_layout_zap(c);

@@ -29,6 +29,7 @@ struct standin;
  * @own: the arrays that each of @new is to have in the end, where it is not to
  *	have the span's
  * @standin: what @old lack while both layouts are in use
+ * @tail_bits: where the final dirty bitmap of @tail goes, or NULL
  */
 struct layout_change {
 	struct kvm *kvm;
@@ -43,6 +44,7 @@ struct layout_change {
 	struct kvm_arch_memory_slot *retired;
 	struct kvm_arch_memory_slot *own;
 	struct standin *standin;
+	void *tail_bits;
 };
 
 int layout_init(struct layout_change *c, struct kvm *kvm, u16 as_id,
@@ -52,8 +54,26 @@ void layout_remove(struct layout_change *c, struct kvm_memory_slot *old);
 struct kvm_memory_slot *layout_add(struct layout_change *c,
 				   const struct kvm_memory_slot *like,
 				   unsigned long first, unsigned long npages);
-unsigned long layout_npages(struct kvm_memory_slot *const *slots, unsigned int nr);
 int layout_replace(struct layout_change *c);
+
+/**
+ * layout_npages() - the size of several slots
+ * @slots: the slots
+ * @nr: how many
+ *
+ * Return: in pages.
+ */
+static inline unsigned long layout_npages(struct kvm_memory_slot *const *slots,
+					  unsigned int nr)
+{
+	unsigned long npages = 0;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		npages += slots[i]->npages;
+
+	return npages;
+}
 
 /**
  * layout_nr_kept() - how many of the new slots are there to stay

@@ -2,6 +2,7 @@
 #include "check.h"
 #include "layout.h"
 #include "ops.h"
+#include "pinned.h"
 #include "slots.h"
 
 /*
@@ -24,7 +25,8 @@ static struct kvm_memory_slot *add_tail(struct layout_change *c,
 /**
  * memslot_shrink() - make a slot smaller at its end, or remove it
  * @kvm: the VM
- * @args: the slot's number and its new size in bytes
+ * @args: the slot's number, its new size in bytes, and where the dirty bits of what is
+ *	removed go
  *
  * Context: slots_lock held; sleeps, see layout_replace().
  * Return: see ops.h.
@@ -32,6 +34,7 @@ static struct kvm_memory_slot *add_tail(struct layout_change *c,
 int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 {
 	unsigned long npages = args->memory_size >> PAGE_SHIFT;
+	struct pinned_buffer bits = {};
 	struct kvm_memory_slot *old;
 	struct layout_change c;
 	int r;
@@ -48,7 +51,7 @@ int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 		return r;
 
 	/* A slot that keeps no bitmap has no bits to hand over. */
-	if (args->dirty_bitmap)
+	if (args->dirty_bitmap && !old->dirty_bitmap)
 		return -EINVAL;
 
 	r = layout_init(&c, kvm, old->as_id, 1, 2);
@@ -66,8 +69,16 @@ int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 		goto out;
 	c.zap = c.tail;
 
+	if (args->dirty_bitmap) {
+		r = pinned_buffer_get(&bits, args->dirty_bitmap, kvm_dirty_bitmap_bytes(c.tail));
+		if (r)
+			goto out;
+		c.tail_bits = bits.addr;
+	}
+
 	r = layout_replace(&c);
 out:
+	pinned_buffer_put(&bits);
 	layout_destroy(&c);
 	return r;
 }

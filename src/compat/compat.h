@@ -120,4 +120,23 @@ static inline bool compat_recovers_nx_pages(struct kvm *kvm)
 #endif
 }
 
+/**
+ * compat_count_logging() - change the number of slots that log writes
+ * @kvm: the VM
+ * @delta: how many more there are to stay
+ * @nr_deleted: how many kvm_arch_commit_memory_region() is still to be told of
+ * @pml: whether KVM uses PML, which is what the number is for
+ *
+ * 6.1 counts in that function, and only with PML.
+ */
+static inline void compat_count_logging(struct kvm *kvm, int delta, int nr_deleted, bool pml)
+{
+#ifdef KVM_SERIES_6_1
+	if (pml)
+		kvm->arch.cpu_dirty_logging_count += delta + nr_deleted;
+#else
+	atomic_add(delta, &kvm->nr_memslots_dirty_logging);
+#endif
+}
+
 #endif /* _MEMSLOT_OPS_COMPAT_H */

@@ -11,3 +11,4 @@ KVM_SYMBOL(kvm_arch_memslots_updated);
 KVM_SYMBOL(kvm_arch_flush_shadow_memslot);
 KVM_SYMBOL(kvm_arch_guest_memory_reclaimed);
 KVM_SYMBOL(kvm_unmap_gfn_range);
+KVM_SYMBOL(kvm_cpu_dirty_log_size);
