@@ -907,6 +907,18 @@ static uint64_t nr_present(void)
 	return sum;
 }
 
+static uint64_t nr_readonly(void)
+{
+	uint64_t sum = 0;
+	unsigned int i;
+
+	for (i = 0; i < layout.nr; i++) {
+		if (layout.slot[i].flags & KVM_MEM_READONLY)
+			sum += layout.slot[i].nr;
+	}
+	return sum;
+}
+
 static struct model_slot *random_slot(unsigned int *index)
 {
 	*index = host_random() % layout.nr;
@@ -1063,7 +1075,7 @@ static bool op_set_readonly(void)
 	bool readonly = !(s->flags & KVM_MEM_READONLY);
 
 	/* Let most of the memory be writable. */
-	if (readonly && (s->nr > NR_PAGES / 4 || one_in(3)))
+	if (readonly && nr_readonly() + s->nr > NR_PAGES / 6)
 		return false;
 	log_step("set_readonly %s %u", slot_name(s), readonly);
 	set_hot_around(s->first + host_random() % s->nr);

@@ -148,6 +148,10 @@ static void *prober_run(void *arg)
 			handle_mmio(r);
 			continue;
 		}
+		if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+			r->result.ring_full = true;
+			break;
+		}
 		TEST_ASSERT(run->exit_reason == KVM_EXIT_IO,
 			    "vCPU %d left with %s", r->vcpu->id,
 			    exit_reason_str(run->exit_reason));
@@ -182,6 +186,17 @@ struct probe_result probe_access(struct probe *p, int id, enum probe_how how,
 	prepare(r, how, gpa, value, 0);
 	prober_run(r);
 	r->result.value = r->note->value;
+	return r->result;
+}
+
+struct probe_result probe_go_on(struct probe *p, int id)
+{
+	struct prober *r = &p->prober[id];
+
+	TEST_ASSERT(r->result.ring_full, "vCPU %d has nothing to end", id);
+	r->over = false;
+	r->result = (struct probe_result) { 0 };
+	prober_run(r);
 	return r->result;
 }
 
@@ -348,6 +363,8 @@ struct probe *probe_create(const struct probe_config *config)
 	host_quiet();
 	p->vm = __vm_create(VM_SHAPE_DEFAULT, config->nr_vcpus,
 			    size / HUGE_SIZE);
+	if (config->ring_size)
+		vm_enable_dirty_ring(p->vm, config->ring_size);
 	virt_map_level(p->vm, PROBE_GPA, PROBE_GPA, size, PG_LEVEL_2M);
 	for (i = 0; i < config->nr_vcpus; i++) {
 		struct prober *r = &p->prober[i];

@@ -30,6 +30,7 @@ enum probe_how {
 struct probe_config {
 	int nr_vcpus;
 	uint64_t size;			/* of the range, in bytes */
+	uint32_t ring_size;		/* of dirty rings, in bytes; 0: none */
 };
 
 /* What became of an access. */
@@ -39,6 +40,7 @@ struct probe_result {
 	uint64_t gpa, data;		/* of the last such write */
 	uint32_t len;
 	int err;			/* of KVM_RUN */
+	bool ring_full;			/* so it is not over: see probe_go_on() */
 };
 
 struct probe;
@@ -54,6 +56,8 @@ struct probe_result probe_access(struct probe *p, int id, enum probe_how how,
 				 uint64_t gpa, uint64_t value);
 uint64_t probe_read(struct probe *p, uint64_t gpa);
 void probe_write(struct probe *p, uint64_t gpa, uint64_t value);
+/* Ends an access that was begun before the vCPU's dirty ring was full. */
+struct probe_result probe_go_on(struct probe *p, int id);
 /* Whether a read of vCPU 0 comes out as MMIO. */
 bool probe_is_mmio(struct probe *p, uint64_t gpa);
 
