@@ -229,11 +229,43 @@ void dirty_carry(struct layout_change *c)
 }
 
 /**
+ * dirty_await_tail() - wait until writes to the tail that CPUs have noted are in the rings
+ * @c: the change; the tail is zapped
+ *
+ * With PML, a vCPU that has left the guest learns what it wrote there a little later, when it
+ * has begun a new read section; by then the tail must not have vanished.  It has done so when
+ * it is seen to serve a request, to be blocked, or to be out of KVM_RUN.
+ *
+ * Bitmaps need no such wait: dirty_report_tail() can name pages without knowing.
+ *
+ * Context: slots_lock held, and nothing that a vCPU may wait for.  Sleeps.
+ */
+void dirty_await_tail(const struct layout_change *c)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long id;
+
+	if (!c->kvm->dirty_ring_size || !kvm_slot_dirty_track_enabled(c->tail) ||
+	    !kvm_call(kvm_cpu_dirty_log_size)())
+		return;
+
+	/* It makes a vCPU look whether PML is on, and changes nothing. */
+	kvm_make_all_cpus_request(c->kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
+
+	kvm_for_each_vcpu(id, vcpu, c->kvm) {
+		while (kvm_test_request(KVM_REQ_UPDATE_CPU_DIRTY_LOGGING, vcpu) &&
+		       mutex_is_locked(&vcpu->mutex) &&
+		       !READ_ONCE(vcpu->stat.generic.blocking))
+			schedule_timeout_uninterruptible(1);
+	}
+}
+
+/**
  * dirty_report_tail() - give away what is known of writes to the tail
  * @c: the change; @c->tail_bits is where the bits go
  *
- * With PML, a vCPU that has left the guest notes what it wrote there later, when it has
- * begun a new read section: nobody can tell when the last has done so.
+ * With PML all pages are named, for vCPUs may still know of writes that KVM does not, see
+ * dirty_await_tail().
  *
  * Context: slots_lock held; no reader is left that may hold the tail.
  */

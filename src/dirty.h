@@ -9,6 +9,7 @@
 
 int dirty_prepare(struct layout_change *c);
 void dirty_carry(struct layout_change *c);
+void dirty_await_tail(const struct layout_change *c);
 void dirty_report_tail(struct layout_change *c);
 void dirty_account(const struct layout_change *c);
 

@@ -124,6 +124,8 @@ static void layout_swap(const struct layout_change *c)
 /* The tail is out of every vCPU's reach: let it go out of KVM's sight as well. */
 static void layout_remove_tail(struct layout_change *c)
 {
+	dirty_await_tail(c);
+
 	mutex_lock(&c->kvm->slots_arch_lock);
 	arch_layout_dismiss_tail(c);
 

@@ -14,8 +14,10 @@ static int pin_all(struct pinned_buffer *buffer, unsigned long start, unsigned l
 					    nr - buffer->nr_pages, FOLL_WRITE,
 					    buffer->pages + buffer->nr_pages);
 
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		if (n <= 0)
-			return fatal_signal_pending(current) ? -EINTR : -EFAULT;
+			return n == -ENOMEM ? n : -EFAULT;
 		buffer->nr_pages += n;
 	}
 

@@ -50,8 +50,8 @@ int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 	if (r)
 		return r;
 
-	/* A slot that keeps no bitmap has no bits to hand over. */
-	if (args->dirty_bitmap && !old->dirty_bitmap)
+	/* In a VM with dirty rings, a slot may have a bitmap that nobody sets bits in. */
+	if (args->dirty_bitmap && (!old->dirty_bitmap || kvm->dirty_ring_size))
 		return -EINVAL;
 
 	r = layout_init(&c, kvm, old->as_id, 1, 2);
