@@ -1025,7 +1025,7 @@ TEST_F(pieces, frames_are_touched_meanwhile)
 
 	for (round = 0; round < 4; round++) {
 		call.merge = round % 2;
-		host_write("/sys/kernel/tracing/trace", "\n");
+		TEST_ASSERT(trace_start(), "the trace cannot be emptied");
 		TEST_ASSERT_EQ(madvise(at, PAGE_SIZE, MADV_DONTNEED), 0);
 		TEST_ASSERT(uffd_hold(uffd, at, PAGE_SIZE, false),
 			    "no userfaultfd of the memory");

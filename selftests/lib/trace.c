@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,19 @@
 #define TRACEFS	"/sys/kernel/tracing/"
 #define EVENTS	TRACEFS "events/kvm_memslot_ops/enable"
 
+/* It is the opening that empties it; what is written there is ignored. */
+static bool trace_empty(void)
+{
+	int fd = open(TRACEFS "trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 bool trace_start(void)
 {
-	return !host_write(TRACEFS "trace", "\n") &&
+	return trace_empty() &&
 	       !host_write(TRACEFS "tracing_on", "1") &&
 	       !host_write(EVENTS, "1");
 }
