@@ -37,6 +37,33 @@ int async_join(struct async *a)
 	return a->err;
 }
 
+bool async_stands_in(struct async *a, const char *function)
+{
+	char path[64], stack[4096];
+	int err;
+
+	/* A thread that has not said who it is has not come far. */
+	if (!a->tid || a->done)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", a->tid);
+	err = host_read(path, stack, sizeof(stack));
+	TEST_ASSERT(!err || a->done, "cannot read a stack: %s", strerror(err));
+	return !err && strstr(stack, function);
+}
+
+bool async_sleeps(struct async *a)
+{
+	char path[64], stat[512], *state;
+
+	if (!a->tid || a->done)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", a->tid);
+	if (host_read(path, stat, sizeof(stat)))
+		return false;
+	state = strrchr(stat, ')');
+	return state && !strncmp(state, ") D", 3);
+}
+
 struct swap_wait {
 	struct async *a;
 	int nth;
@@ -153,6 +180,28 @@ static void *unrest_main(void *arg)
 		mprotect(u->mem, u->size, rw);
 	}
 	return NULL;
+}
+
+static void *unmap_main(void *arg)
+{
+	struct unrest *u = arg;
+
+	while (!u->stop) {
+		char *mem = host_map(u->size, PAGE_SIZE, 0, HOST_PAGES_4K);
+
+		memset(mem, 1, u->size);
+		munmap(mem, u->size + PAGE_SIZE);
+	}
+	return NULL;
+}
+
+struct unrest *unrest_start_unmapping(void)
+{
+	struct unrest *u = calloc(1, sizeof(*u));
+
+	u->size = UNREST_SIZE / 2;
+	pthread_create(&u->thread, NULL, unmap_main, u);
+	return u;
 }
 
 struct unrest *unrest_start(void *mem, size_t size)

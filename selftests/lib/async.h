@@ -24,6 +24,14 @@ void async_start(struct async *a, int (*call)(void *arg), void *arg);
 int async_join(struct async *a);
 
 /*
+ * Whether the call stands in a function of the kernel, by its name or part of
+ * that. Stacks can be read by root.
+ */
+bool async_stands_in(struct async *a, const char *function);
+/* Whether the call sleeps where no signal but a fatal one would wake it. */
+bool async_sleeps(struct async *a);
+
+/*
  * Waits until the call, an operation, has swapped the slot sets for the @nth
  * time and waits for those who still use the old one. Fails the test if it
  * returns without that. The trace must be on, and empty before.
@@ -51,6 +59,8 @@ void uffd_release(int uffd, void *mem, size_t size);
  */
 struct unrest;
 struct unrest *unrest_start(void *mem, size_t size);
+/* The same by memory that comes, is filled, and is unmapped again. */
+struct unrest *unrest_start_unmapping(void);
 void unrest_stop(struct unrest *u);
 
 #endif

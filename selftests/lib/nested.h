@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A vCPU that runs a guest of its own, L2, on nested paging: its first run makes
+ * the VM's first shadow root, at a time that the test chooses.
+ */
+#ifndef SELFTESTS_NESTED_H
+#define SELFTESTS_NESTED_H
+
+#include "kvm_util.h"
+
+/* Where L2 looks at what its nested page table makes of the second GiB. */
+#define NESTED_LOOK	(1UL << 30)
+
+struct nested;
+
+/* Whether the host's CPU, and KVM, can. */
+bool nested_is_possible(void);
+
+/*
+ * Adds that vCPU to a VM. @directory is the guest address of the page directory
+ * that L2's nested page table has for the second GiB; 0: L2 does not look there.
+ */
+struct nested *nested_add(struct kvm_vm *vm, int id, uint64_t directory);
+
+/*
+ * For a page directory: the entry of a table, new in guest memory, whose first
+ * page has this word at its start.
+ */
+uint64_t nested_directory_entry(struct kvm_vm *vm, uint64_t word);
+
+/* From now on L2 looks at NESTED_LOOK. */
+void nested_look(struct nested *n);
+uint64_t nested_saw(struct nested *n);
+
+/* Runs L2 until it says that it is through; also as a call for async_start(). */
+int nested_run(void *n);
+
+#endif
