@@ -1,0 +1,987 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * An operation stops after each of its phases, and somebody has a good look.
+ *
+ * A debug build of the module waits after a phase as long as its parameter
+ * delay_ms says.  Each test makes each operation stop at each place in turn and
+ * does there what vCPUs, the host and other threads may do at any time.  That the
+ * operation stands where it should, before and after the look, is read off its
+ * stack; where it went on too early, the delay is doubled and the look repeated.
+ * The delays are no part of what is checked.
+ */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "harness.h"
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#include "async.h"
+#include "changes.h"
+#include "hammer.h"
+#include "host.h"
+#include "memslot_ops.h"
+#include "nested.h"
+#include "ops.h"
+#include "probe.h"
+#include "trace.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define DELAYS		"/sys/module/kvm_memslot_ops/parameters/delay_ms"
+#define MOST_DELAYS	16
+
+/* A place where an operation can stop, and what is true there. */
+struct place {
+	const char *name;
+	unsigned int delay;		/* in the module's list */
+	int swaps;			/* so far */
+	bool shared;			/* cuts of both layouts count */
+	bool swapped;			/* new lookups meet the new layout */
+	bool zapped;
+	bool vanished;			/* the tail has */
+};
+
+static const struct place places[] = {
+	{ .name = "prepared", .delay = 0 },
+	{ .name = "shared", .delay = 1, .shared = true },
+	{ .name = "staged", .delay = 2, .shared = true },
+	{ .name = "swapped", .delay = 3, .swaps = 1, .shared = true,
+	  .swapped = true },
+	{ .name = "waited", .delay = 4, .swaps = 1, .shared = true,
+	  .swapped = true },
+	{ .name = "zapped", .delay = 5, .swaps = 1, .shared = true,
+	  .swapped = true, .zapped = true },
+	{ .name = "settled", .delay = 6, .swaps = 1, .swapped = true,
+	  .zapped = true },
+	/* SHRINK only. */
+	{ .name = "swapped again", .delay = 3, .swaps = 2, .swapped = true,
+	  .zapped = true, .vanished = true },
+	{ .name = "waited again", .delay = 4, .swaps = 2, .swapped = true,
+	  .zapped = true, .vanished = true },
+};
+
+/* Where an operation is once it has returned. */
+static const struct place nowhere = {
+	.name = "over",
+	.swapped = true,
+	.zapped = true,
+	.vanished = true,
+};
+
+static bool comes_by(const struct change *c, const struct place *p)
+{
+	return p->swaps < 2 || c == &changes[CHANGE_SHRINK];
+}
+
+/* ---------------------------------------------------------- stopping there */
+
+/* How many places the module knows; 0 where it is not built for that. */
+static unsigned int nr_delays(void)
+{
+	unsigned int nr = 1;
+	char list[256], *at;
+
+	if (host_read(DELAYS, list, sizeof(list)))
+		return 0;
+	for (at = list; (at = strchr(at, ',')); at++)
+		nr++;
+	return nr;
+}
+
+/* A delay in one place, none elsewhere. */
+static void set_delay(unsigned int which, unsigned int ms)
+{
+	unsigned int nr = nr_delays(), i;
+	char list[16 * MOST_DELAYS];
+	size_t len = 0;
+
+	TEST_ASSERT(which < nr && nr <= MOST_DELAYS, "%u delays", nr);
+	for (i = 0; i < nr; i++)
+		len += snprintf(list + len, sizeof(list) - len, "%s%u",
+				i ? "," : "", i == which ? ms : 0);
+	TEST_ASSERT_EQ(host_write(DELAYS, list), 0);
+}
+
+/* What dies leaves no delay to those who come after. */
+static void no_delay(void)
+{
+	if (nr_delays())
+		set_delay(0, 0);
+}
+
+static __attribute__((constructor)) void no_delay_at_exit(void)
+{
+	atexit(no_delay);
+}
+
+#define REQUIRE_DELAYS()						\
+do {									\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);			\
+	REQUIRE_PAGING();						\
+	REQUIRE(nr_delays(), "the module is built without delays");	\
+	REQUIRE(trace_start(), "no tracefs to tell which swap it is");	\
+	no_delay();							\
+	host_seed();							\
+} while (0)
+
+/* An operation that stops, and where. */
+struct stop {
+	const struct change *change;
+	const struct place *place;
+	struct async op;
+	int dev;
+	/* What was not as it should be, provided that it still stands there. */
+	char wrong[256];
+};
+
+static bool still_there(struct stop *s)
+{
+	return trace_count("memslot_op_swap") == s->place->swaps &&
+	       async_stands_in(&s->op, "msleep");
+}
+
+static bool there_or_gone(void *arg)
+{
+	struct stop *s = arg;
+
+	return s->op.done || still_there(s);
+}
+
+/* Of what is not as it should be, the first is kept. */
+static __printf(3, 4) void expect_there(struct stop *s, bool good,
+					const char *fmt, ...)
+{
+	va_list args;
+
+	if (good || s->wrong[0])
+		return;
+	va_start(args, fmt);
+	vsnprintf(s->wrong, sizeof(s->wrong), fmt, args);
+	va_end(args);
+}
+
+static int call_change(void *arg)
+{
+	struct stop *s = arg;
+
+	return change_make(s->dev, s->change);
+}
+
+struct actions {
+	/* The layout is that of before. */
+	void (*before)(void *me, struct stop *s);
+	/* The operation stands there. */
+	void (*there)(void *me, struct stop *s);
+	/* It has returned; the layout is gone afterwards. */
+	void (*after)(void *me, struct stop *s);
+};
+
+static void stop_once(const struct change *c, const struct place *p, int dev,
+		      const struct actions *actions, void *me)
+{
+	struct stop s = { .change = c, .place = p, .dev = dev };
+	/* What was enough for one look is where the next begins. */
+	static unsigned int ms = 500;
+	bool seen;
+
+	do {
+		s.wrong[0] = 0;
+		actions->before(me, &s);
+		trace_start();
+		set_delay(p->delay, ms);
+		async_start(&s.op, call_change, &s);
+		TEST_ASSERT(host_wait(there_or_gone, &s), "%s hangs", c->name);
+		seen = !s.op.done;
+		if (seen) {
+			actions->there(me, &s);
+			seen = still_there(&s);
+		}
+		TEST_ASSERT(!seen || !s.wrong[0], "%s, %s: %s", c->name,
+			    p->name, s.wrong);
+		/* Only what is to come; it sleeps on where it is. */
+		no_delay();
+		TEST_ASSERT(!async_join(&s.op), "%s, %s: %s", c->name, p->name,
+			    strerror(s.op.err));
+		s.wrong[0] = 0;
+		s.place = &nowhere;
+		actions->after(me, &s);
+		TEST_ASSERT(!s.wrong[0], "%s, after a stop when %s: %s",
+			    c->name, p->name, s.wrong);
+		s.place = p;
+		if (!seen)
+			ms *= 2;
+		TEST_ASSERT(ms < 60000, "%s, %s: no time for a look", c->name,
+			    p->name);
+	} while (!seen);
+}
+
+/* Every operation in every place. */
+static void stop_everywhere(int dev, const struct actions *actions, void *me)
+{
+	const struct change *c;
+	const struct place *p;
+
+	for (c = changes; c < changes + NR_CHANGES; c++) {
+		for (p = places; p < places + ARRAY_SIZE(places); p++) {
+			if (comes_by(c, p))
+				stop_once(c, p, dev, actions, me);
+		}
+	}
+}
+
+/* KVM's mappings go, the host's pages stay. */
+static void unmap_all(char *mem)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+
+	/* To and fro between two that allow all that a guest may do. */
+	TEST_ASSERT_EQ(mprotect(mem, CHANGE_SIZE, rw | PROT_EXEC), 0);
+	TEST_ASSERT_EQ(mprotect(mem, CHANGE_SIZE, rw), 0);
+}
+
+/* ---------------------------------------------------- vCPUs that are busy */
+
+struct busy {
+	struct hammer *h;
+	int dev;
+	enum host_pages host_pages;
+	uint64_t reach;			/* pages for all, mapped or not */
+	uint64_t faults;
+};
+
+FIXTURE(busy) {
+	struct busy busy;
+};
+
+FIXTURE_VARIANT(busy) {
+	enum host_pages host_pages;
+};
+
+FIXTURE_VARIANT_ADD(busy, 4k)
+{
+	.host_pages = HOST_PAGES_4K,
+};
+
+FIXTURE_VARIANT_ADD(busy, thp)
+{
+	.host_pages = HOST_PAGES_THP,
+};
+
+FIXTURE_SETUP(busy)
+{
+	const struct hammer_config config = {
+		.nr_vcpus = 2,
+		.max_size = CHANGE_SIZE,
+		.host_pages = variant->host_pages,
+	};
+
+	self->busy.h = NULL;
+	REQUIRE_DELAYS();
+	self->busy.host_pages = variant->host_pages;
+	self->busy.h = hammer_create(&config);
+	self->busy.dev = memslot_ops_open(hammer_vm(self->busy.h));
+}
+
+FIXTURE_TEARDOWN(busy)
+{
+	if (!self->busy.h)
+		return;
+	trace_stop();
+	close(self->busy.dev);
+	hammer_free(self->busy.h);
+}
+
+static void busy_before(void *arg, struct stop *s)
+{
+	struct busy *me = arg;
+	const struct change *c = s->change;
+
+	/* What is read-only before or after is not for those who write. */
+	me->reach = c >= &changes[CHANGE_PROTECT] ? c->quiet[0] : c->stays;
+	layout_create(hammer_vm(me->h), &c->before, hammer_gpa(me->h),
+		      hammer_hva(me->h));
+	hammer_settle(me->h, c->quiet[me->host_pages]);
+	me->faults = hammer_faults(me->h);
+}
+
+static void busy_there(void *arg, struct stop *s)
+{
+	struct busy *me = arg;
+
+	/* All that they touch is mapped, and stays so. */
+	hammer_wait(me->h, 200);
+	TEST_ASSERT(hammer_faults(me->h) == me->faults,
+		    "%s, %s: %lu faults on what stays", s->change->name,
+		    s->place->name, hammer_faults(me->h) - me->faults);
+
+	/* And where nothing is mapped. */
+	unmap_all(hammer_hva(me->h));
+	hammer_extend(me->h, me->reach);
+	hammer_wait(me->h, 200);
+}
+
+static void busy_after(void *arg, struct stop *s)
+{
+	struct busy *me = arg;
+
+	hammer_sweep(me->h, 0, me->reach, HAMMER_ALL);
+	hammer_verify(me->h);
+	hammer_assert_no_bad_exits(me->h);
+	layout_assert(hammer_vm(me->h), &s->change->after, hammer_gpa(me->h),
+		      hammer_hva(me->h));
+	layout_delete(hammer_vm(me->h), &s->change->after);
+}
+
+/* vCPUs that read, write and execute what stays notice nothing. */
+TEST_F(busy, vcpus_go_on)
+{
+	const struct actions actions = { busy_before, busy_there, busy_after };
+
+	stop_everywhere(self->busy.dev, &actions, &self->busy);
+}
+
+/* ------------------------------------------------- one access at a time */
+
+/* About everything that is special, and something that is not. */
+static const uint64_t samples[] = {
+	0, 1, HUGE_PAGES - 1, HUGE_PAGES, 600, CHANGE_CUT - 1, CHANGE_CUT,
+	CHANGE_CUT + 1, 2 * HUGE_PAGES - 1, 2 * HUGE_PAGES, 3 * HUGE_PAGES - 1,
+	3 * HUGE_PAGES, CHANGE_PAGES - 1,
+};
+
+#define SLEEPER		1
+#define NESTER		2
+/* A page of the tail that SHRINK removes. */
+#define TAIL		(CHANGE_CUT + 5)
+
+struct look {
+	struct probe *p;
+	char *mem;
+	int dev;
+	enum host_pages host_pages;
+	uint64_t serial;
+	bool sleeps;			/* an access of the tail */
+	uint64_t tail_word;
+};
+
+FIXTURE(place) {
+	struct look look;
+};
+
+FIXTURE_VARIANT(place) {
+	enum host_pages host_pages;
+};
+
+FIXTURE_VARIANT_ADD(place, 4k)
+{
+	.host_pages = HOST_PAGES_4K,
+};
+
+FIXTURE_VARIANT_ADD(place, thp)
+{
+	.host_pages = HOST_PAGES_THP,
+};
+
+static uint64_t gpa_of(uint64_t page)
+{
+	return PROBE_GPA + page * PAGE_SIZE;
+}
+
+static uint64_t *word_of(char *mem, uint64_t page)
+{
+	return (uint64_t *)(mem + page * PAGE_SIZE);
+}
+
+static uint64_t nr_huge(struct probe *p)
+{
+	return vm_stat(probe_vm(p), "pages_2m");
+}
+
+FIXTURE_SETUP(place)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 2,
+		.size = CHANGE_SIZE,
+	};
+	const struct layout *whole = &changes[CHANGE_SPLIT].before;
+	uint64_t i;
+
+	self->look.p = NULL;
+	REQUIRE_DELAYS();
+	self->look.host_pages = variant->host_pages;
+	self->look.sleeps = false;
+	self->look.serial = 1;
+	self->look.p = probe_create(&config);
+	self->look.dev = memslot_ops_open(probe_vm(self->look.p));
+	self->look.mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, variant->host_pages);
+	for (i = 0; i < CHANGE_PAGES; i++)
+		*word_of(self->look.mem, i) = i;
+
+	layout_create(probe_vm(self->look.p), whole, PROBE_GPA, self->look.mem);
+	for (i = 0; i < CHANGE_PAGES; i += HUGE_PAGES)
+		probe_read(self->look.p, gpa_of(i));
+	if (variant->host_pages == HOST_PAGES_THP)
+		REQUIRE(nr_huge(self->look.p) == CHANGE_FRAMES,
+			"the host has no huge pages");
+	layout_delete(probe_vm(self->look.p), whole);
+}
+
+FIXTURE_TEARDOWN(place)
+{
+	if (!self->look.p)
+		return;
+	trace_stop();
+	close(self->look.dev);
+	probe_free(self->look.p);
+	munmap(self->look.mem, CHANGE_SIZE);
+}
+
+/* Is the page in what leaves, and has begun to? Accesses may have to wait. */
+static bool is_leaving(const struct stop *s, uint64_t page)
+{
+	return s->place->swapped && !s->place->vanished &&
+	       layout_has(&s->change->before, page) &&
+	       !layout_has(&s->change->after, page);
+}
+
+static const struct layout *in_force(const struct stop *s)
+{
+	return s->place->swapped ? &s->change->after : &s->change->before;
+}
+
+static void check_read(struct look *me, struct stop *s, uint64_t page)
+{
+	const bool there = layout_has(in_force(s), page);
+	struct probe_result r;
+
+	r = probe_access(me->p, 0, PROBE_READ, gpa_of(page), 0);
+	TEST_ASSERT(!r.err, "%s, %s: a read of page %lu gives error %d",
+		    s->change->name, s->place->name, page, r.err);
+	expect_there(s, r.nr_reads == !there,
+		     "a read of page %lu came out %d times, not %d", page,
+		     r.nr_reads, !there);
+	if (!r.nr_reads)
+		TEST_ASSERT(r.value == *word_of(me->mem, page),
+			    "%s, %s: page %lu reads as %#lx, not %#lx",
+			    s->change->name, s->place->name, page, r.value,
+			    *word_of(me->mem, page));
+}
+
+static void check_write(struct look *me, struct stop *s, uint64_t page,
+			bool may_be_late)
+{
+	const bool lands = layout_is_writable(in_force(s), page);
+	const uint64_t value = ++me->serial << 32 | page;
+	struct probe_result r;
+
+	r = probe_access(me->p, 0, PROBE_WRITE, gpa_of(page), value);
+	TEST_ASSERT(!r.err, "%s, %s: a write to page %lu gives error %d",
+		    s->change->name, s->place->name, page, r.err);
+	TEST_ASSERT((*word_of(me->mem, page) == value) == !r.nr_writes,
+		    "%s, %s: a write to page %lu came out %d times, and memory holds %#lx, not %#lx",
+		    s->change->name, s->place->name, page, r.nr_writes,
+		    *word_of(me->mem, page), value);
+	if (!may_be_late)
+		expect_there(s, r.nr_writes == !lands,
+			     "a write to page %lu came out %d times, not %d",
+			     page, r.nr_writes, !lands);
+}
+
+/*
+ * The layout that is in force is met by all accesses, or, where pages may still
+ * be mapped as they were, by those that have to look.
+ */
+static void check_samples(struct look *me, struct stop *s, bool mapped)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(samples); i++) {
+		const uint64_t page = samples[i];
+		const bool was = layout_is_writable(&s->change->before, page);
+		const bool is = layout_is_writable(&s->change->after, page);
+
+		if (is_leaving(s, page))
+			continue;
+		check_read(me, s, page);
+		check_write(me, s, page, mapped && was && !is &&
+			    s->place->swapped && !s->place->zapped);
+	}
+}
+
+/* Does any boundary of a layout go through a frame? */
+static bool is_cut(const struct layout *l, uint64_t frame)
+{
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		const uint64_t first = l->slot[i].first;
+		const uint64_t end = first + l->slot[i].nr;
+
+		if ((first % HUGE_PAGES && first / HUGE_PAGES == frame) ||
+		    (end % HUGE_PAGES && end / HUGE_PAGES == frame))
+			return true;
+	}
+	return false;
+}
+
+/* All that can be touched has been, since nothing was mapped. */
+static void check_huge(struct look *me, struct stop *s)
+{
+	uint64_t frame, want = 0, got = nr_huge(me->p);
+
+	for (frame = 0; frame < CHANGE_FRAMES; frame++) {
+		if (!layout_has(in_force(s), frame * HUGE_PAGES) ||
+		    is_cut(in_force(s), frame))
+			continue;
+		if (s->place->shared && (is_cut(&s->change->before, frame) ||
+					 is_cut(&s->change->after, frame)))
+			continue;
+		want++;
+	}
+	if (me->host_pages == HOST_PAGES_4K)
+		want = 0;
+	expect_there(s, got == want, "%lu huge mappings, not %lu", got, want);
+}
+
+/* Somebody writes to the tail. It may have to wait until that is gone. */
+static void tail_begin(struct look *me, struct stop *s)
+{
+	if (!is_leaving(s, TAIL))
+		return;
+	me->tail_word = *word_of(me->mem, TAIL);
+	probe_begin(me->p, SLEEPER, PROBE_WRITE, gpa_of(TAIL), 0xdead);
+	me->sleeps = true;
+}
+
+static void tail_end(struct look *me, struct stop *s)
+{
+	struct probe_result r;
+
+	if (!me->sleeps)
+		return;
+	me->sleeps = false;
+	r = probe_end(me->p, SLEEPER);
+	TEST_ASSERT(r.nr_writes == 1 && r.data == 0xdead && !r.err,
+		    "%s: a write to the tail came out %d times, the last with %#lx; error %d",
+		    s->change->name, r.nr_writes, r.data, r.err);
+	TEST_ASSERT(*word_of(me->mem, TAIL) == me->tail_word,
+		    "%s: a write landed in a tail that nothing maps",
+		    s->change->name);
+}
+
+static void place_before(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+	const struct place before = { .name = "not begun" };
+	struct stop now = *s;
+
+	layout_create(probe_vm(me->p), &s->change->before, PROBE_GPA, me->mem);
+	now.place = &before;
+	check_samples(me, &now, true);
+	TEST_ASSERT(!now.wrong[0], "%s, not begun: %s", s->change->name,
+		    now.wrong);
+}
+
+/* No mapping is in two slots, though nobody has touched a thing. */
+static void check_cuts(struct look *me, struct stop *s)
+{
+	uint64_t frame, most = 0;
+
+	if (!s->place->shared || me->host_pages == HOST_PAGES_4K)
+		return;
+	for (frame = 0; frame < CHANGE_FRAMES; frame++)
+		most += !is_cut(&s->change->before, frame) &&
+			!is_cut(&s->change->after, frame);
+	expect_there(s, nr_huge(me->p) <= most,
+		     "%lu huge mappings, one of which is in two slots",
+		     nr_huge(me->p));
+}
+
+static void place_there(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+
+	/* As it was mapped. */
+	check_cuts(me, s);
+	check_samples(me, s, true);
+
+	/* And where nothing is. */
+	unmap_all(me->mem);
+	tail_begin(me, s);
+	check_samples(me, s, false);
+	check_huge(me, s);
+	if (me->sleeps)
+		expect_there(s, !probe_is_over(me->p, SLEEPER),
+			     "a write to what leaves did not have to wait");
+}
+
+static void place_after(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+
+	tail_end(me, s);
+	check_samples(me, s, false);
+	unmap_all(me->mem);
+	check_samples(me, s, false);
+	check_huge(me, s);
+	layout_assert(probe_vm(me->p), &s->change->after, PROBE_GPA, me->mem);
+	layout_delete(probe_vm(me->p), &s->change->after);
+}
+
+/*
+ * Until the swap the old layout is what counts, and after it the new one, in
+ * what is there, what may be written, and what may be mapped huge.
+ */
+TEST_F(place, layout_in_force)
+{
+	const struct actions actions = { place_before, place_there, place_after };
+
+	stop_everywhere(self->look.dev, &actions, &self->look);
+}
+
+/* -------------------------------------------------------------- the tail */
+
+static void tail_there(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+
+	/* What was mapped before is out of reach from the zap on. */
+	if (s->place->zapped)
+		tail_begin(me, s);
+	check_samples(me, s, true);
+}
+
+/* As it was mapped: nothing unmaps it but the operation. */
+TEST_F(place, tail_that_was_mapped)
+{
+	const struct actions actions = { place_before, tail_there, place_after };
+	const struct place *p;
+
+	for (p = places; p < places + ARRAY_SIZE(places); p++)
+		stop_once(&changes[CHANGE_SHRINK], p, self->look.dev, &actions,
+			  &self->look);
+}
+
+/* ------------------------------------------------------------ host memory */
+
+/* New pages, with new contents, in the place of some. */
+static void replace_pages(struct look *me, uint64_t first, uint64_t nr)
+{
+	char *at = me->mem + first * PAGE_SIZE;
+	uint64_t i;
+
+	TEST_ASSERT_EQ(munmap(at, nr * PAGE_SIZE), 0);
+	TEST_ASSERT(mmap(at, nr * PAGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at,
+		    "cannot map pages");
+	for (i = first; i < first + nr; i++)
+		*word_of(me->mem, i) = ++me->serial << 32 | i;
+}
+
+static void discard_pages(struct look *me, uint64_t first, uint64_t nr)
+{
+	uint64_t i;
+
+	TEST_ASSERT_EQ(madvise(me->mem + first * PAGE_SIZE, nr * PAGE_SIZE,
+			       MADV_DONTNEED), 0);
+	/* Some stay away until a vCPU wants them. */
+	for (i = first; i < first + nr; i += 2)
+		*word_of(me->mem, i) = ++me->serial << 32 | i;
+}
+
+/* The guest's pages are the host's, whatever happened to those. */
+static void check_shared_view(struct look *me, struct stop *s)
+{
+	const struct place *p = s->place;
+	uint64_t page;
+
+	for (page = 0; page < CHANGE_PAGES; page += p == &nowhere ? 3 : 97) {
+		if (is_leaving(s, page))
+			continue;
+		check_read(me, s, page);
+		check_write(me, s, page, false);
+	}
+	check_samples(me, s, false);
+}
+
+static pid_t fork_idle(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		for (;;)
+			pause();
+	}
+	TEST_ASSERT(pid > 0, "cannot fork");
+	return pid;
+}
+
+static void host_there(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+	const uint64_t cut = CHANGE_CUT;
+	pid_t child;
+
+	/* Pages of what stays, of the tail, and on both sides of the cut. */
+	discard_pages(me, 10, 20);
+	discard_pages(me, cut - 3, 6);
+	replace_pages(me, 100, 5);
+	replace_pages(me, cut - 1, 2);
+	replace_pages(me, cut + 100, 5);
+	replace_pages(me, 3 * HUGE_PAGES + 7, 50);
+	check_samples(me, s, true);
+
+	/* All is copied when it is written. */
+	child = fork_idle();
+	check_samples(me, s, true);
+
+	madvise(me->mem, CHANGE_SIZE, MADV_PAGEOUT);
+	madvise(me->mem + 2 * HUGE_SIZE, HUGE_SIZE, MADV_COLLAPSE);
+	madvise(me->mem + HUGE_SIZE, HUGE_SIZE, MADV_COLLAPSE);
+	unmap_all(me->mem);
+	check_samples(me, s, false);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	check_shared_view(me, s);
+}
+
+static void host_after(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+	const uint64_t first = s->change->stays;
+	uint64_t i;
+
+	check_shared_view(me, s);
+
+	/* What has left belongs to the host alone. */
+	if (s->change == &changes[CHANGE_SHRINK]) {
+		replace_pages(me, first, CHANGE_PAGES - first);
+		check_shared_view(me, s);
+	}
+	layout_assert(probe_vm(me->p), &s->change->after, PROBE_GPA, me->mem);
+	layout_delete(probe_vm(me->p), &s->change->after);
+
+	/* As large as it was, for the next. */
+	madvise(me->mem, CHANGE_SIZE, MADV_DONTNEED);
+	if (me->host_pages == HOST_PAGES_THP)
+		madvise(me->mem, CHANGE_SIZE, MADV_HUGEPAGE);
+	for (i = 0; i < CHANGE_PAGES; i++)
+		*word_of(me->mem, i) = i;
+}
+
+/* The host does what it likes with the memory. */
+TEST_F(place, host_memory_changes)
+{
+	const struct actions actions = { place_before, host_there, host_after };
+
+	stop_everywhere(self->look.dev, &actions, &self->look);
+}
+
+/* ----------------------------------------------------------- taking turns */
+
+/* Another thread that wants to change slots of the same VM. */
+struct other {
+	struct async async;
+	struct kvm_vm *vm;
+	int dev;
+	char *mem;
+};
+
+#define ELSEWHERE	(PROBE_GPA + 64 * GIGA_SIZE)
+#define OTHER_SLOT	50
+
+static int call_grow_other(void *arg)
+{
+	struct other *o = arg;
+
+	return slot_grow(o->dev, OTHER_SLOT, 2 * PAGE_SIZE);
+}
+
+static int call_protect_other(void *arg)
+{
+	struct other *o = arg;
+
+	return slot_set_readonly(o->dev, OTHER_SLOT + 1, true);
+}
+
+static int call_create_other(void *arg)
+{
+	struct other *o = arg;
+
+	return slot_set(o->vm, OTHER_SLOT + 2, 0, ELSEWHERE + 8 * PAGE_SIZE,
+			PAGE_SIZE, o->mem);
+}
+
+#define NR_OTHERS	3
+
+static struct other others[NR_OTHERS];
+
+static void turns_before(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+	struct kvm_vm *vm = probe_vm(me->p);
+	int i;
+
+	place_before(arg, s);
+	for (i = 0; i < 2; i++)
+		TEST_ASSERT_EQ(slot_set(vm, OTHER_SLOT + i, 0,
+					ELSEWHERE + 4 * i * PAGE_SIZE,
+					PAGE_SIZE, me->mem), 0);
+}
+
+static bool others_wait_or_gone(void *arg)
+{
+	struct stop *s = arg;
+	int i, waiting = 0;
+
+	for (i = 0; i < NR_OTHERS; i++)
+		waiting += async_sleeps(&others[i].async);
+	return waiting == NR_OTHERS || !still_there(s);
+}
+
+static void turns_there(void *arg, struct stop *s)
+{
+	static int (*const calls[NR_OTHERS])(void *arg) = {
+		call_grow_other, call_protect_other, call_create_other,
+	};
+	struct look *me = arg;
+	int i;
+
+	for (i = 0; i < NR_OTHERS; i++) {
+		others[i].vm = probe_vm(me->p);
+		others[i].mem = me->mem;
+		others[i].dev = me->dev;
+		async_start(&others[i].async, calls[i], &others[i]);
+	}
+	TEST_ASSERT(host_wait(others_wait_or_gone, s), "%s, %s: others do not wait",
+		    s->change->name, s->place->name);
+	check_samples(me, s, true);
+	for (i = 0; i < NR_OTHERS; i++)
+		expect_there(s, !others[i].async.done, "call %d did not wait", i);
+}
+
+static void turns_after(void *arg, struct stop *s)
+{
+	struct look *me = arg;
+	struct kvm_vm *vm = probe_vm(me->p);
+	int i;
+
+	for (i = 0; i < NR_OTHERS; i++) {
+		if (!others[i].async.call)
+			continue;
+		TEST_ASSERT(!async_join(&others[i].async), "call %d: %s", i,
+			    strerror(others[i].async.err));
+		others[i].async.call = NULL;
+		slot_assert(vm, OTHER_SLOT + i, i == 1 ? KVM_MEM_READONLY : 0,
+			    ELSEWHERE + 4 * i * PAGE_SIZE,
+			    (i ? 1 : 2) * PAGE_SIZE, me->mem);
+	}
+	for (i = 0; i < NR_OTHERS; i++)
+		slot_set(vm, OTHER_SLOT + i, 0, 0, 0, NULL);
+	place_after(arg, s);
+}
+
+/* Two more operations and a call of KVM's own wait until this one is through. */
+TEST_F(place, others_wait_their_turn)
+{
+	const struct actions actions = { turns_before, turns_there, turns_after };
+
+	stop_everywhere(self->look.dev, &actions, &self->look);
+}
+
+/* ------------------------------------------------------ a first shadow root */
+
+struct shadow {
+	struct look *look;
+	struct nested *nested;
+	struct async run;
+	bool runs;
+};
+
+static void shadow_before(void *arg, struct stop *s)
+{
+	const struct probe_config config = { .nr_vcpus = 2, .size = CHANGE_SIZE };
+	struct shadow *me = arg;
+
+	/* A VM has one such root, so each look takes a VM. */
+	close(me->look->dev);
+	probe_free(me->look->p);
+	free(me->nested);
+	me->look->p = probe_create(&config);
+	me->look->dev = memslot_ops_open(probe_vm(me->look->p));
+	me->nested = nested_add(probe_vm(me->look->p), NESTER, 0);
+	s->dev = me->look->dev;
+	place_before(me->look, s);
+}
+
+static bool run_is_over(void *arg)
+{
+	return ((struct shadow *)arg)->run.done;
+}
+
+static void shadow_there(void *arg, struct stop *s)
+{
+	struct shadow *me = arg;
+
+	async_start(&me->run, nested_run, me->nested);
+	me->runs = true;
+	/* Before the swap it has to wait for the operation, later it does not. */
+	if (s->place->swapped)
+		TEST_ASSERT(host_wait(run_is_over, me), "L2 hangs");
+	check_samples(me->look, s, true);
+	unmap_all(me->look->mem);
+	tail_begin(me->look, s);
+	check_samples(me->look, s, false);
+}
+
+static void shadow_after(void *arg, struct stop *s)
+{
+	struct shadow *me = arg;
+	struct look *look = me->look;
+	int err;
+
+	if (!me->runs)
+		async_start(&me->run, nested_run, me->nested);
+	TEST_ASSERT(!async_join(&me->run), "L2 does not run");
+	me->runs = false;
+
+	tail_end(look, s);
+	check_samples(look, s, false);
+	nested_run(me->nested);
+	unmap_all(look->mem);
+	check_samples(look, s, false);
+
+	/* What is there now has all that KVM takes for granted. */
+	err = slot_shrink(look->dev, CHANGE_SLOT, PAGE_SIZE, NULL);
+	TEST_ASSERT(err == (memslot_ops_features(look->dev) &
+			    KVM_MEMSLOT_FEATURE_SHADOW_PAGING ? 0 : EOPNOTSUPP),
+		    "SHRINK after the first shadow root: %s", strerror(err));
+	if (err)
+		layout_assert(probe_vm(look->p), &s->change->after, PROBE_GPA,
+			      look->mem);
+	layout_delete(probe_vm(look->p), &s->change->after);
+	nested_run(me->nested);
+}
+
+/* Another vCPU makes it, there or as soon as it can. */
+TEST_F(place, first_shadow_root)
+{
+	const struct actions actions = {
+		shadow_before, shadow_there, shadow_after,
+	};
+	struct shadow me = { .look = &self->look };
+
+	REQUIRE(nested_is_possible(), "no nested SVM");
+	REQUIRE(host_has_tdp_mmu(), "without the TDP MMU all roots are shadow roots");
+	stop_everywhere(self->look.dev, &actions, &me);
+	free(me.nested);
+}
+
+TEST_HARNESS_MAIN
