@@ -749,6 +749,7 @@ static int call_op(void *arg)
  * write, both with the old slot at hand; a third writes through the new one.
  */
 static const uint64_t held_page[] = { 37, CUT - 1 };
+static const uint64_t held_tail[] = { CUT, NR_PAGES - 1 };
 
 static void hold(struct world *w, const uint64_t *page)
 {
@@ -792,7 +793,6 @@ static void release(struct world *w, const uint64_t *page, struct async *a,
 
 TEST_F(bitmap, held_writes_are_logged)
 {
-	static const uint64_t held_tail[] = { CUT, NR_PAGES - 1 };
 	struct world *w = &self->w;
 	uint64_t tail[BITMAP_WORDS], log[BITMAP_WORDS];
 	struct async a;
@@ -1070,58 +1070,74 @@ TEST_F(ring, full_and_wrapped)
 	}
 }
 
-/* While the operation waits, a ring gets entries by old names and new ones. */
+/* What a vCPU wrote to a tail is in its ring by the tail's name, if it landed. */
+static void assert_tail_entries(struct world *w, int vcpu, uint64_t page)
+{
+	uint32_t n = nr_dirty(probe_vcpu(w->p, vcpu), w->index[vcpu]), i;
+
+	TEST_ASSERT(n || !w->mem[page * PAGE_SIZE],
+		    "the write of vCPU %d to page %lu is not logged", vcpu, page);
+	for (i = 0; i < n; i++)
+		assert_entry(w, SHRINK, CUT, vcpu, page, w->index[vcpu] + i);
+}
+
+/*
+ * While the operation waits, a ring gets entries by old names and new ones. Two
+ * vCPUs sleep with the old slot at hand, at pages @page.
+ */
+static void push_meanwhile(struct world *w, enum operation op,
+			   const uint64_t *page)
+{
+	const bool in_tail = op == SHRINK && page[0] >= CUT;
+	struct op_call call = { w, op, NULL };
+	uint32_t n = w->index[0];
+	struct async a;
+	int v;
+
+	trace_start();
+	make_before(w, op, CUT);
+	if (op != GROW)
+		write_page(w, 0, CUT + 1);
+	hold(w, page);
+	async_start(&a, call_op, &call);
+	async_wait_for_swap(&a, 1);
+	write_page(w, 0, CUT - 3);
+	if (op != SHRINK)
+		write_page(w, 0, CUT + 2);
+	release(w, page, &a, op);
+
+	if (op != GROW)
+		assert_entry(w, op, CUT, 0, CUT + 1, n++);
+	assert_entry(w, op, CUT, 0, CUT - 3, n++);
+	if (op != SHRINK)
+		assert_entry(w, op, CUT, 0, CUT + 2, n++);
+	for (v = 1; v < 3; v++) {
+		if (in_tail)
+			assert_tail_entries(w, v, page[v - 1]);
+		else
+			assert_entry(w, op, CUT, v, page[v - 1], w->index[v]);
+	}
+	drain(w);
+
+	/* And by those names they are reset. */
+	for (v = 1; v < 3 && !in_tail; v++)
+		assert_logs(w, op, CUT, v, page[v - 1], w->index[v]);
+	drain(w);
+	unmake_after(w, op);
+}
+
 TEST_F(ring, entries_are_pushed_meanwhile)
 {
 	struct world *w = &self->w;
-	struct async a;
 	enum operation op;
-	int v;
 
 	REQUIRE(w->uffd >= 0, "no userfaultfd");
 	REQUIRE(trace_start(), "no tracefs to tell when it has swapped");
-	for (op = 0; op < NR_OPS; op++) {
-		struct op_call call = { w, op, NULL };
-		const uint64_t *page = held_page;
-		const uint64_t before = CUT + 1;
-
-		if (op == SET_WRITABLE || op == SET_READONLY)
-			continue;
-		trace_start();
-		make_before(w, op, CUT);
+	for (op = 0; op < SET_READONLY; op++) {
+		push_meanwhile(w, op, held_page);
+		/* Pages whose name is another one afterwards. */
 		if (op != GROW)
-			write_page(w, 0, before);
-		hold(w, page);
-		async_start(&a, call_op, &call);
-		async_wait_for_swap(&a, 1);
-		write_page(w, 0, CUT - 3);
-		if (op == SPLIT || op == MERGE || op == GROW)
-			write_page(w, 0, CUT + 2);
-		release(w, page, &a, op);
-
-		for (v = 0; v < 3; v++) {
-			uint64_t pages[3];
-			uint32_t n = 0, i;
-
-			if (v) {
-				pages[n++] = page[v - 1];
-			} else {
-				if (op != GROW)
-					pages[n++] = before;
-				pages[n++] = CUT - 3;
-				if (op != SHRINK)
-					pages[n++] = CUT + 2;
-			}
-			for (i = 0; i < n; i++)
-				assert_entry(w, op, CUT, v, pages[i],
-					     w->index[v] + i);
-		}
-		drain(w);
-		/* And by those names they are reset. */
-		assert_logs(w, op, CUT, 1, page[0], w->index[1]);
-		assert_logs(w, op, CUT, 2, page[1], w->index[2]);
-		drain(w);
-		unmake_after(w, op);
+			push_meanwhile(w, op, held_tail);
 	}
 	trace_stop();
 }
@@ -1189,6 +1205,46 @@ TEST_F(ring, entry_out_of_range)
 		drain(w);
 		unmake_after(w, op);
 	}
+}
+
+/*
+ * Slots of the other address space have the same numbers. No vCPU is in SMM here, so
+ * the test writes their entries itself.
+ */
+TEST_F(ring, address_spaces_are_apart)
+{
+	struct world *w = &self->w;
+	struct kvm_vcpu *vcpu = probe_vcpu(w->p, 0);
+	const uint32_t other = SLOT(1, WHOLE);
+	struct kvm_dirty_gfn *e[3];
+	uint32_t i;
+
+	REQUIRE(vm_check_cap(w->vm, KVM_CAP_MULTI_ADDRESS_SPACE) > 1,
+		"this KVM has one address space");
+	make_before(w, SHRINK, CUT);
+	set_slot(w, other, LOG, 0, NR_PAGES);
+	for (i = 0; i < 3; i++) {
+		write_page(w, 0, CUT + i);
+		e[i] = ring_entry(vcpu, i);
+		TEST_ASSERT_EQ(e[i]->offset, CUT + i);
+	}
+	e[1]->slot = other;
+	e[2]->slot = SLOT(1, PIECE(2));
+	harvest(w, 0, -1U);
+
+	succeeds(do_op(w, SHRINK, CUT, NULL), SHRINK);
+	TEST_ASSERT(e[0]->slot == RING_NO_SLOT && !e[0]->offset &&
+		    e[1]->slot == other && e[1]->offset == CUT + 1,
+		    "SHRINK in address space 0: pages %#llx of slot %#x and %#llx of %#x",
+		    e[0]->offset, e[0]->slot, e[1]->offset, e[1]->slot);
+	succeeds(slot_shrink(w->dev, other, CUT * PAGE_SIZE, NULL), SHRINK);
+	TEST_ASSERT(e[1]->slot == SLOT(1, RING_NO_SLOT) && e[1]->offset == 1,
+		    "SHRINK in address space 1: page %#llx of slot %#x",
+		    e[1]->offset, e[1]->slot);
+	TEST_ASSERT(e[2]->slot == SLOT(1, PIECE(2)) && e[2]->offset == CUT + 2,
+		    "an entry of another slot is page %#llx of slot %#x",
+		    e[2]->offset, e[2]->slot);
+	reset_rings(w);
 }
 
 /* Entries keep up with one operation after the other until they are reset. */

@@ -295,6 +295,7 @@ static uint64_t nr_resets;
 /* What was done. */
 static struct {
 	uint64_t migrations, rounds, harvests, copied, tail_entries, late_resets;
+	uint64_t delayed;
 } nr;
 
 /* ------------------------------------------------- what is said of a failure */
@@ -1262,8 +1263,10 @@ static void set_delays(bool any)
 	for (i = 0; i < NR_PHASES; i++)
 		len += snprintf(value + len, sizeof(value) - len, "%s%u",
 				i ? "," : "", any && i == phase ? ms : 0);
-	if (!host_write(DELAYS, value))
-		log_step("delays of %s", value);
+	if (host_write(DELAYS, value))
+		return;
+	log_step("delays of %s", value);
+	nr.delayed += any && phase < NR_PHASES;
 }
 
 /* ------------------------------------------------------------ migrations */
@@ -1474,7 +1477,8 @@ static void print_numbers(double seconds)
 	ksft_print_msg("%lu migrations of %d rounds, %.0f s; %lu harvests, %lu late; %lu pages\n",
 		       nr.migrations, NR_ROUNDS, seconds, nr.harvests,
 		       nr.late_resets, nr.copied);
-	ksft_print_msg("%lu operations%s\n", sum, line);
+	ksft_print_msg("%lu operations%s; phases were drawn out in %lu migrations\n",
+		       sum, line, nr.delayed);
 
 	for (v = 0; v < opt.nr_vcpus; v++) {
 		for (i = 0; i < NR_HOW; i++)
