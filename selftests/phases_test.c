@@ -531,19 +531,38 @@ static bool is_cut(const struct layout *l, uint64_t frame)
 	return false;
 }
 
+/* May a frame be mapped huge, as far as the layouts that count are concerned? */
+static bool is_whole(const struct stop *s, uint64_t frame)
+{
+	if (s->place->shared && (is_cut(&s->change->before, frame) ||
+				 is_cut(&s->change->after, frame)))
+		return false;
+	return !is_cut(in_force(s), frame);
+}
+
+/* No mapping is in two slots, though nobody has touched a thing. */
+static void check_cuts(struct look *me, struct stop *s)
+{
+	uint64_t frame, most = 0;
+
+	/* What leaves may be mapped until it is zapped. */
+	for (frame = 0; frame < CHANGE_FRAMES; frame++)
+		most += is_whole(s, frame) &&
+			(!s->place->zapped ||
+			 layout_has(in_force(s), frame * HUGE_PAGES));
+	expect_there(s, nr_huge(me->p) <= most,
+		     "%lu huge mappings, one of which is in two slots",
+		     nr_huge(me->p));
+}
+
 /* All that can be touched has been, since nothing was mapped. */
 static void check_huge(struct look *me, struct stop *s)
 {
 	uint64_t frame, want = 0, got = nr_huge(me->p);
 
 	for (frame = 0; frame < CHANGE_FRAMES; frame++) {
-		if (!layout_has(in_force(s), frame * HUGE_PAGES) ||
-		    is_cut(in_force(s), frame))
-			continue;
-		if (s->place->shared && (is_cut(&s->change->before, frame) ||
-					 is_cut(&s->change->after, frame)))
-			continue;
-		want++;
+		want += layout_has(in_force(s), frame * HUGE_PAGES) &&
+			is_whole(s, frame);
 	}
 	if (me->host_pages == HOST_PAGES_4K)
 		want = 0;
@@ -589,21 +608,6 @@ static void place_before(void *arg, struct stop *s)
 		    now.wrong);
 }
 
-/* No mapping is in two slots, though nobody has touched a thing. */
-static void check_cuts(struct look *me, struct stop *s)
-{
-	uint64_t frame, most = 0;
-
-	if (!s->place->shared || me->host_pages == HOST_PAGES_4K)
-		return;
-	for (frame = 0; frame < CHANGE_FRAMES; frame++)
-		most += !is_cut(&s->change->before, frame) &&
-			!is_cut(&s->change->after, frame);
-	expect_there(s, nr_huge(me->p) <= most,
-		     "%lu huge mappings, one of which is in two slots",
-		     nr_huge(me->p));
-}
-
 static void place_there(void *arg, struct stop *s)
 {
 	struct look *me = arg;
@@ -627,6 +631,7 @@ static void place_after(void *arg, struct stop *s)
 	struct look *me = arg;
 
 	tail_end(me, s);
+	check_cuts(me, s);
 	check_samples(me, s, false);
 	unmap_all(me->mem);
 	check_samples(me, s, false);
