@@ -121,15 +121,15 @@ static uint64_t guest_random(uint64_t *state)
 static enum how guest_how(struct notes *notes, uint64_t random)
 {
 	switch (random % 32) {
-	case 0 ... 6:
+	case 0 ... 7:
 		return notes->emulation ? EMULATED : PLAIN;
-	case 7 ... 9:
+	case 8 ... 11:
 		return notes->emulation ? EMULATED_CMPXCHG : PLAIN;
-	case 10 ... 12:
+	case 12 ... 15:
 		return STRING;
-	case 13:
+	case 16:
 		return CLOCK;
-	case 14:
+	case 17:
 		return STEAL;
 	default:
 		return PLAIN;
@@ -535,11 +535,18 @@ static void resume_vcpus(void)
 
 static bool collecting;
 
-static bool wrote_until(void *arg)
+static uint64_t nr_writes(void)
 {
-	uint64_t *until = arg;
+	uint64_t sum = 0;
 	int i;
 
+	for (i = 0; i < opt.nr_vcpus; i++)
+		sum += READ_ONCE(notes->note[i].done) >> HOW_BITS;
+	return sum;
+}
+
+static bool wrote_until(void *arg)
+{
 	if (READ_ONCE(notes->pause))
 		return true;
 	if (any_full()) {
@@ -548,23 +555,15 @@ static bool wrote_until(void *arg)
 			return true;
 		harvest();
 	}
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (READ_ONCE(notes->note[i].done) < until[i])
-			return false;
-	}
-	return true;
+	return nr_writes() >= *(uint64_t *)arg;
 }
 
-/* Until each vCPU has written so many more times, if it can. */
-static void wait_writes(uint64_t nr_writes)
+/* Until there are so many more writes; any of the vCPUs may sleep. */
+static void wait_writes(uint64_t nr_more)
 {
-	uint64_t until[MAX_VCPUS];
-	int i;
+	uint64_t until = nr_writes() + nr_more;
 
-	for (i = 0; i < opt.nr_vcpus; i++)
-		until[i] = READ_ONCE(notes->note[i].done) +
-			   (nr_writes << HOW_BITS);
-	TEST_ASSERT(host_wait(wrote_until, until), "the vCPUs stand still");
+	TEST_ASSERT(host_wait(wrote_until, &until), "the vCPUs stand still");
 }
 
 static void set_hot_around(uint64_t page)
@@ -958,10 +957,9 @@ static bool op_grow(void)
 }
 
 /* Who does not ask for the bits must take the whole tail for dirty. */
-static void take_tail(const struct model_slot *s, uint64_t first,
-		      const uint64_t *bitmap)
+static void take_tail(const uint64_t *bitmap)
 {
-	uint64_t nr_pages = s->first + s->nr - first, i;
+	uint64_t first = tail.first, nr_pages = tail.nr, i;
 
 	if (!log_flag)
 		return;
@@ -978,33 +976,49 @@ static void take_tail(const struct model_slot *s, uint64_t first,
 	check_still(first, nr_pages, "after SHRINK");
 }
 
+/* Where a slot is to end: half of the time where the vCPUs were busy just now. */
+static uint64_t choose_end(unsigned int *i)
+{
+	struct model_slot *s = random_slot(i);
+	uint64_t page = notes->hot_first + host_random() % 40;
+	bool near = one_in(2);
+	unsigned int j;
+
+	for (j = 0; near && j < layout.nr; j++) {
+		if (page - layout.slot[j].first < layout.slot[j].nr) {
+			*i = j;
+			return page;
+		}
+	}
+	return one_in(4) && s->nr < 200 ? s->first :
+	       random_page(s->first, s->first + 1, s->first + s->nr) - 1;
+}
+
 static bool op_shrink(void)
 {
 	unsigned int i;
-	struct model_slot *s = random_slot(&i);
-	uint64_t first, bitmap[BITMAP_WORDS];
+	uint64_t first = choose_end(&i), bitmap[BITMAP_WORDS];
+	struct model_slot *s = &layout.slot[i];
 	bool ask = log_flag && !uses_ring() && !one_in(8);
+	uint32_t id = s->id;
 
-	if (nr_present() < NR_PAGES * 3 / 4)
-		return false;
-	first = one_in(4) && layout.nr > 1 && s->nr < 200 ? s->first :
-		random_page(s->first, s->first + 1, s->first + s->nr) - 1;
-	if (first == s->first && layout.nr == 1)
+	if (nr_present() < NR_PAGES * 3 / 4 ||
+	    (first == s->first && layout.nr == 1))
 		return false;
 	log_step("shrink %s to %lu%s", slot_name(s), first,
 		 ask ? ", with bitmap" : "");
 
 	tail.first = first;
 	tail.nr = s->first + s->nr - first;
+	s->nr = first - s->first;
 	memset(bitmap, 0xff, sizeof(bitmap));
 	set_hot_around(first);
-	succeeded(slot_shrink(dev, s->id, (first - s->first) * PAGE_SIZE,
-			      ask ? bitmap : NULL));
-	take_tail(s, first, ask ? bitmap : NULL);
+	succeeded(slot_shrink(dev, id, s->nr * PAGE_SIZE, ask ? bitmap : NULL));
 
-	s->nr = first - s->first;
+	/* What is named from here on is named by the new layout. */
 	if (!s->nr)
 		layout_remove(&layout, i);
+	take_tail(ask ? bitmap : NULL);
 	return true;
 }
 
@@ -1135,6 +1149,9 @@ static struct op {
 	{ "create", op_create, 8 },
 };
 
+/* Operations, also those that turn out not to be possible. */
+static atomic_ulong nr_begun;
+
 static bool some_op(void)
 {
 	unsigned int sum = 0, i;
@@ -1145,6 +1162,7 @@ static bool some_op(void)
 	random = host_random() % sum;
 	for (i = 0; random >= ops[i].weight; i++)
 		random -= ops[i].weight;
+	nr_begun++;
 	if (!ops[i].run())
 		return false;
 	ops[i].nr++;
@@ -1156,17 +1174,17 @@ static void some_ops(uint64_t n)
 	while (n--) {
 		while (!opt.control && !some_op())
 			;
-		wait_writes(host_random() % 30);
+		wait_writes(host_random() % 60);
 	}
 }
 
 /* ----------------------------------------------------- faults that sleep */
 
 /*
- * Holds writes to some pages for a moment, at random: a write that sleeps inside
+ * Holds writes to some pages until an operation has begun: a write that sleeps inside
  * KVM keeps the slot that it looked up across a swap.
  */
-#define NR_HELD		4
+#define NR_HELD		8
 
 static struct {
 	pthread_t thread;
@@ -1192,6 +1210,17 @@ static void protect(uint64_t page, bool on)
 		    strerror(errno));
 }
 
+/* There may be none, so not for long. */
+static void wait_for_operation(void)
+{
+	uint64_t begun = nr_begun;
+	int i;
+
+	for (i = 0; i < 40 && nr_begun == begun; i++)
+		usleep(250);
+	usleep(guest_random(&sleeper.seed) % 3000);
+}
+
 static void *sleeper_main(void *arg)
 {
 	struct pollfd pfd = { .fd = sleeper.uffd, .events = POLLIN };
@@ -1208,14 +1237,14 @@ static void *sleeper_main(void *arg)
 			protect(held[i], true);
 		}
 		if (poll(&pfd, 1, 5) == 1) {
-			usleep(guest_random(&sleeper.seed) % 6000);
+			wait_for_operation();
 			sleeper.nr++;
 			while (read(sleeper.uffd, &msg, sizeof(msg)) > 0)
 				;
 		}
 		for (i = 0; i < NR_HELD; i++)
 			protect(held[i], false);
-		usleep(guest_random(&sleeper.seed) % 3000);
+		usleep(guest_random(&sleeper.seed) % 2000);
 	}
 	return NULL;
 }
