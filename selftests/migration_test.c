@@ -15,6 +15,7 @@
  *	-m MODE		plain, manual, init (manual, initially set), ring or
  *			ring_bitmap
  *	-v VCPUS	1 to 4 (2)
+ *	-o OPS		operations in a round (about 8)
  *	-q		faults do not sleep
  *	-k		a control: no operations
  *	-x N		forget every Nth page that the log names, on average, and
@@ -231,6 +232,7 @@ static const char * const mode_name[] = {
 static struct {
 	uint64_t nr_migrations;
 	int nr_vcpus;
+	uint64_t nr_ops;
 	enum mode mode;
 	bool quiet;
 	bool control;
@@ -241,6 +243,7 @@ static struct {
 } opt = {
 	.nr_migrations = 25,
 	.nr_vcpus = 2,
+	.nr_ops = 8,
 };
 
 static bool uses_ring(void)
@@ -333,8 +336,9 @@ static const char *slot_name(const struct model_slot *s)
 
 static void print_setup(void)
 {
-	ksft_print_msg("options: -s %s -m %s -v %d%s%s; %s pages, eager_page_split=%c\n",
+	ksft_print_msg("options: -s %s -m %s -v %d -o %lu%s%s; %s pages, eager_page_split=%c\n",
 		       getenv("SEED"), mode_name[opt.mode], opt.nr_vcpus,
+		       opt.nr_ops,
 		       opt.quiet ? " -q" : "", opt.control ? " -k" : "",
 		       opt.thp ? "huge" : "small", opt.eager_split ? 'Y' : 'N');
 }
@@ -1345,11 +1349,11 @@ static void end_logging(void)
 static void do_round(void)
 {
 	log_step("round %lu", nr.rounds);
-	some_ops(host_random_between(3, 8));
+	some_ops(host_random_between(opt.nr_ops / 2, opt.nr_ops));
 	harvest();
 	copy_named();
 
-	some_ops(host_random_between(0, 4));
+	some_ops(host_random_between(0, opt.nr_ops / 2));
 	pause_vcpus();
 	harvest();
 	check_still(0, NR_PAGES, "while vCPUs are paused");
@@ -1575,7 +1579,7 @@ static void parse_options(int argc, char *argv[])
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "s:n:m:v:qkx:")) != -1) {
+	while ((c = getopt(argc, argv, "s:n:m:v:o:qkx:")) != -1) {
 		switch (c) {
 		case 's':
 			setenv("SEED", optarg, 1);
@@ -1588,6 +1592,9 @@ static void parse_options(int argc, char *argv[])
 			break;
 		case 'v':
 			opt.nr_vcpus = atoi(optarg);
+			break;
+		case 'o':
+			opt.nr_ops = strtoul(optarg, NULL, 0);
 			break;
 		case 'q':
 			opt.quiet = true;
