@@ -11,101 +11,17 @@
 #include "kvm_util.h"
 #include "processor.h"
 
+#include "boundary.h"
 #include "hammer.h"
 #include "memslot_ops.h"
 
-#define RANGE		(32UL << 20)
 #define ROUNDS		20
-
-FIXTURE(boundary) {
-	struct hammer *h;
-	int dev;
-};
-
-FIXTURE_VARIANT(boundary) {
-	uint64_t gpa_pages;		/* where the slot starts in its frame */
-	uint64_t hva_pages;
-};
-
-FIXTURE_VARIANT_ADD(boundary, aligned)
-{
-};
-
-/* The first frame is cut by the slot's start, whatever happens at its end. */
-FIXTURE_VARIANT_ADD(boundary, starts_inside_a_frame)
-{
-	.gpa_pages = 200,
-	.hva_pages = 200,
-};
-
-/* No frame can ever be mapped huge. */
-FIXTURE_VARIANT_ADD(boundary, hva_misaligned)
-{
-	.hva_pages = 3,
-};
-
-FIXTURE_VARIANT_ADD(boundary, gpa_misaligned)
-{
-	.gpa_pages = 511,
-};
-
-FIXTURE_SETUP(boundary)
-{
-	const struct hammer_config config = {
-		.nr_vcpus = 1,
-		.max_size = RANGE,
-		.gpa = HAMMER_GPA + variant->gpa_pages * PAGE_SIZE,
-		.hva_offset = variant->hva_pages * PAGE_SIZE,
-		.host_pages = HOST_PAGES_THP,
-	};
-
-	self->h = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
-	host_seed();
-	self->h = hammer_create(&config);
-	self->dev = memslot_ops_open(hammer_vm(self->h));
-
-	/* With the whole range in the slot, is everything huge that can be? */
-	hammer_slot(self->h, RANGE);
-	hammer_sweep(self->h, 0, RANGE / PAGE_SIZE, HAMMER_ALL);
-	if (variant->gpa_pages == variant->hva_pages)
-		REQUIRE(vm_stat(hammer_vm(self->h), "pages_2m") >=
-			RANGE / HUGE_SIZE - 1, "the host has no huge pages");
-}
-
-FIXTURE_TEARDOWN(boundary)
-{
-	if (!self->h)
-		return;
-	hammer_verify(self->h);
-	hammer_assert_no_bad_exits(self->h);
-	close(self->dev);
-	hammer_free(self->h);
-}
-
-static uint64_t nr_huge(struct hammer *h)
-{
-	return vm_stat(hammer_vm(h), "pages_2m");
-}
-
-/* How many whole frames, alike in guest and host, are in the first pages? */
-static uint64_t whole_frames(struct hammer *h, uint64_t pages)
-{
-	uint64_t start = hammer_gpa(h) / PAGE_SIZE, first, end;
-
-	if ((hammer_gpa(h) ^ (uintptr_t)hammer_hva(h)) & (HUGE_SIZE - 1))
-		return 0;
-	first = DIV_ROUND_UP(start, HUGE_PAGES);
-	end = (start + pages) / HUGE_PAGES;
-	return end > first ? end - first : 0;
-}
 
 static void start_over(struct hammer *h, uint64_t pages)
 {
 	hammer_delete_and_create(h, pages * PAGE_SIZE);
-	TEST_ASSERT(!nr_huge(h), "%lu huge mappings outlive their slot",
-		    nr_huge(h));
+	TEST_ASSERT(!hammer_huge_mappings(h), "%lu huge mappings outlive their slot",
+		    hammer_huge_mappings(h));
 }
 
 static void grow_pages(struct hammer *h, int dev, uint64_t pages)
@@ -117,7 +33,8 @@ static void grow_pages(struct hammer *h, int dev, uint64_t pages)
 
 static void assert_huge(struct hammer *h, uint64_t pages, const char *when)
 {
-	uint64_t want = whole_frames(h, pages), got = nr_huge(h);
+	uint64_t want = hammer_whole_frames(h, 0, pages);
+	uint64_t got = hammer_huge_mappings(h);
 
 	TEST_ASSERT(got <= want,
 		    "%s: %lu huge mappings, but only %lu whole frames in %lu pages: one crosses the end",
@@ -201,7 +118,7 @@ TEST_F(boundary, nothing_is_left_behind)
 	TEST_ASSERT_EQ(slot_set(vm, HAMMER_SLOT, KVM_MEM_LOG_DIRTY_PAGES, gpa,
 				pages * PAGE_SIZE, hva), 0);
 	hammer_sweep(self->h, 0, pages, HAMMER_ALL);
-	TEST_ASSERT_EQ(nr_huge(self->h), 0);
+	TEST_ASSERT_EQ(hammer_huge_mappings(self->h), 0);
 	TEST_ASSERT_EQ(slot_set(vm, HAMMER_SLOT, 0, gpa, pages * PAGE_SIZE, hva),
 		       0);
 
@@ -281,7 +198,7 @@ TEST(giant_page)
 	hammer_sweep(h, 0, 1, HAMMER_ALL);
 	hammer_sweep(h, pages / 2, 1, HAMMER_ALL);
 	TEST_ASSERT_EQ(vm_stat(hammer_vm(h), "pages_1g"), 0);
-	TEST_ASSERT_EQ(nr_huge(h), 2);
+	TEST_ASSERT_EQ(hammer_huge_mappings(h), 2);
 
 	grow_pages(h, dev, pages);
 	hammer_sweep(h, pages - 1, 1, HAMMER_ALL);

@@ -16,16 +16,13 @@
 #include "processor.h"
 
 #include "async.h"
+#include "boundary.h"
 #include "hammer.h"
 #include "memslot_ops.h"
 #include "ops.h"
 #include "probe.h"
 #include "trace.h"
-
-#define RANGE		(32UL << 20)
-#define RANGE_PAGES	(RANGE / PAGE_SIZE)
-
-#define HUGE_2M	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+#include "under_load.h"
 
 static void assert_shrink(int dev, uint32_t slot, uint64_t pages)
 {
@@ -35,109 +32,7 @@ static void assert_shrink(int dev, uint32_t slot, uint64_t pages)
 		    strerror(err));
 }
 
-static void assert_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags,
-		       uint64_t gpa, uint64_t size, void *hva)
-{
-	int err = slot_set(vm, slot, flags, gpa, size, hva);
-
-	TEST_ASSERT(!err, "cannot set slot %#x to %#lx bytes at %#lx, flags %#x: %s",
-		    slot, size, gpa, flags, strerror(err));
-}
-
 /* ------------------------------------------------------------ under load */
-
-enum backing {
-	BACKING_4K,
-	BACKING_THP,
-	BACKING_HUGETLB,
-};
-
-FIXTURE(under_load) {
-	struct hammer *h;
-	struct unrest *unrest;
-	int dev;
-};
-
-FIXTURE_VARIANT(under_load) {
-	int nr_vcpus;
-	enum backing backing;
-	bool unrest;
-};
-
-FIXTURE_VARIANT_ADD(under_load, 4k_2_vcpus)
-{
-	.nr_vcpus = 2,
-};
-
-FIXTURE_VARIANT_ADD(under_load, 4k_4_vcpus)
-{
-	.nr_vcpus = 4,
-};
-
-FIXTURE_VARIANT_ADD(under_load, thp_2_vcpus)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_THP,
-};
-
-FIXTURE_VARIANT_ADD(under_load, thp_4_vcpus)
-{
-	.nr_vcpus = 4,
-	.backing = BACKING_THP,
-};
-
-FIXTURE_VARIANT_ADD(under_load, hugetlb)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_HUGETLB,
-};
-
-/* An MMU notifier is under way most of the time. */
-FIXTURE_VARIANT_ADD(under_load, thp_unrest)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_THP,
-	.unrest = true,
-};
-
-FIXTURE_SETUP(under_load)
-{
-	struct hammer_config config = {
-		.nr_vcpus = variant->nr_vcpus,
-		.max_size = RANGE,
-		.host_pages = variant->backing == BACKING_THP ? HOST_PAGES_THP :
-			      HOST_PAGES_4K,
-	};
-
-	self->h = NULL;
-	self->unrest = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
-	host_seed();
-	if (variant->backing == BACKING_HUGETLB) {
-		host_write(HUGE_2M, "16");
-		config.mem = mmap(NULL, RANGE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-				  21 << MAP_HUGE_SHIFT, -1, 0);
-		REQUIRE(config.mem != MAP_FAILED, "the host has no huge pages");
-	}
-	self->h = hammer_create(&config);
-	self->dev = memslot_ops_open(hammer_vm(self->h));
-	if (variant->unrest)
-		self->unrest = unrest_start(NULL, 0);
-}
-
-FIXTURE_TEARDOWN(under_load)
-{
-	if (self->unrest)
-		unrest_stop(self->unrest);
-	if (self->h) {
-		close(self->dev);
-		hammer_free(self->h);
-	}
-	if (variant->backing == BACKING_HUGETLB)
-		host_write(HUGE_2M, "0");
-}
 
 /* Where the next end is to be: on a frame's boundary, beside one, anywhere. */
 static uint64_t next_end(uint64_t pages, int step)
@@ -162,7 +57,6 @@ TEST_F(under_load, shrink)
 	uint64_t pages = RANGE_PAGES, end, quiet, faults, most, spent = 0, ops;
 	int step, grows = 0;
 
-	hammer_slot(self->h, RANGE);
 	for (step = 0; step < 16; step++) {
 		if (pages < 1500) {
 			int err = slot_grow(self->dev, HAMMER_SLOT, RANGE);
@@ -343,8 +237,8 @@ TEST_F(tail, is_out_of_reach_on_return)
 		tail = self->mem + pages * PAGE_SIZE;
 		canary = host_random_between(1, 255);
 
-		assert_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA,
-			   TAIL_RANGE, self->mem);
+		slot_must_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA,
+			      TAIL_RANGE, self->mem);
 		for (id = 0; id < TAIL_VCPUS; id++)
 			probe_loop(self->p, id, id ? PROBE_WRITE : PROBE_READ,
 				   PROBE_GPA, TAIL_PAGES);
@@ -387,8 +281,8 @@ TEST_F(tail, is_out_of_reach_on_return)
 			TEST_ASSERT_EQ(slot_grow(self->dev, PROBE_SLOT,
 						 TAIL_RANGE), ENOENT);
 		else
-			assert_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA,
-				   0, self->mem);
+			slot_must_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA,
+				      0, self->mem);
 	}
 	if (unrest)
 		unrest_stop(unrest);
@@ -406,15 +300,15 @@ TEST_F(tail, parts_of_a_cut_frame_are_strangers)
 	const uint32_t other = PROBE_SLOT + 1;
 	uint64_t log[TAIL_PAGES / 64] = { 0 }, i, faults;
 
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
 	for (i = 0; i < TAIL_PAGES; i++)
 		probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, i + 1);
 	assert_shrink(self->dev, PROBE_SLOT, pages);
 
 	/* A slot of its own now, whose writes are logged. */
-	assert_set(vm, other, KVM_MEM_LOG_DIRTY_PAGES,
-		   PROBE_GPA + pages * PAGE_SIZE, TAIL_RANGE - pages * PAGE_SIZE,
-		   tail);
+	slot_must_set(vm, other, KVM_MEM_LOG_DIRTY_PAGES,
+		      PROBE_GPA + pages * PAGE_SIZE, TAIL_RANGE - pages * PAGE_SIZE,
+		      tail);
 	for (i = HUGE_PAGES; i < 2 * HUGE_PAGES; i++)
 		TEST_ASSERT_EQ(probe_read(self->p, PROBE_GPA + i * PAGE_SIZE),
 			       i + 1);
@@ -444,7 +338,7 @@ TEST_F(tail, parts_of_a_cut_frame_are_strangers)
 	TEST_ASSERT_EQ(mprotect(tail, TAIL_RANGE - pages * PAGE_SIZE,
 				PROT_READ | PROT_WRITE), 0);
 
-	assert_set(vm, other, 0, PROBE_GPA + pages * PAGE_SIZE, 0, tail);
+	slot_must_set(vm, other, 0, PROBE_GPA + pages * PAGE_SIZE, 0, tail);
 	TEST_ASSERT_EQ(munmap(tail, TAIL_RANGE - pages * PAGE_SIZE), 0);
 	for (i = 0; i < pages; i++)
 		probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, 5 * i);
@@ -461,10 +355,10 @@ TEST_F(tail, size_0_removes_the_slot)
 	int slot, round;
 
 	for (slot = 0; slot < NR; slot++)
-		assert_set(vm, PROBE_SLOT + slot, 0,
-			   PROBE_GPA + slot * SPACE * PAGE_SIZE,
-			   SPACE * PAGE_SIZE,
-			   self->mem + slot * SPACE * PAGE_SIZE);
+		slot_must_set(vm, PROBE_SLOT + slot, 0,
+			      PROBE_GPA + slot * SPACE * PAGE_SIZE,
+			      SPACE * PAGE_SIZE,
+			      self->mem + slot * SPACE * PAGE_SIZE);
 	for (round = 0; round < 4; round++) {
 		for (i = 0; i < TAIL_PAGES; i++)
 			probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, i);
@@ -475,9 +369,9 @@ TEST_F(tail, size_0_removes_the_slot)
 
 		/* The control: what KVM's own way costs. */
 		if (round == 3)
-			assert_set(vm, PROBE_SLOT + GONE, 0,
-				   PROBE_GPA + GONE * SPACE * PAGE_SIZE, 0,
-				   self->mem);
+			slot_must_set(vm, PROBE_SLOT + GONE, 0,
+				      PROBE_GPA + GONE * SPACE * PAGE_SIZE, 0,
+				      self->mem);
 		else
 			assert_shrink(self->dev, PROBE_SLOT + GONE, 0);
 		for (i = 0; i < TAIL_PAGES; i++) {
@@ -501,89 +395,13 @@ TEST_F(tail, size_0_removes_the_slot)
 					   NULL), ENOENT);
 
 		/* The number is free, and so is the place. */
-		assert_set(vm, PROBE_SLOT + GONE, 0, PROBE_GPA + TAIL_RANGE / 2,
-			   SPACE * PAGE_SIZE,
-			   self->mem + GONE * SPACE * PAGE_SIZE);
+		slot_must_set(vm, PROBE_SLOT + GONE, 0, PROBE_GPA + TAIL_RANGE / 2,
+			      SPACE * PAGE_SIZE,
+			      self->mem + GONE * SPACE * PAGE_SIZE);
 	}
 }
 
 /* ---------------------------------------------------- huge mappings */
-
-FIXTURE(boundary) {
-	struct hammer *h;
-	int dev;
-};
-
-FIXTURE_VARIANT(boundary) {
-	uint64_t gpa_pages;		/* where the slot starts in its frame */
-	uint64_t hva_pages;
-};
-
-FIXTURE_VARIANT_ADD(boundary, aligned)
-{
-};
-
-FIXTURE_VARIANT_ADD(boundary, starts_inside_a_frame)
-{
-	.gpa_pages = 200,
-	.hva_pages = 200,
-};
-
-FIXTURE_VARIANT_ADD(boundary, misaligned)
-{
-	.hva_pages = 3,
-};
-
-FIXTURE_SETUP(boundary)
-{
-	const struct hammer_config config = {
-		.nr_vcpus = 1,
-		.max_size = RANGE,
-		.gpa = HAMMER_GPA + variant->gpa_pages * PAGE_SIZE,
-		.hva_offset = variant->hva_pages * PAGE_SIZE,
-		.host_pages = HOST_PAGES_THP,
-	};
-
-	self->h = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
-	host_seed();
-	self->h = hammer_create(&config);
-	self->dev = memslot_ops_open(hammer_vm(self->h));
-
-	hammer_slot(self->h, RANGE);
-	hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-	if (variant->gpa_pages == variant->hva_pages)
-		REQUIRE(vm_stat(hammer_vm(self->h), "pages_2m") >=
-			RANGE / HUGE_SIZE - 1, "the host has no huge pages");
-}
-
-FIXTURE_TEARDOWN(boundary)
-{
-	if (!self->h)
-		return;
-	hammer_verify(self->h);
-	hammer_assert_no_bad_exits(self->h);
-	close(self->dev);
-	hammer_free(self->h);
-}
-
-static uint64_t nr_huge(struct hammer *h)
-{
-	return vm_stat(hammer_vm(h), "pages_2m");
-}
-
-/* How many whole frames, alike in guest and host, are in the first pages? */
-static uint64_t whole_frames(struct hammer *h, uint64_t pages)
-{
-	uint64_t start = hammer_gpa(h) / PAGE_SIZE, first, end;
-
-	if ((hammer_gpa(h) ^ (uintptr_t)hammer_hva(h)) & (HUGE_SIZE - 1))
-		return 0;
-	first = DIV_ROUND_UP(start, HUGE_PAGES);
-	end = (start + pages) / HUGE_PAGES;
-	return end > first ? end - first : 0;
-}
 
 /* As many frames as can be, none that crosses the end, before and after. */
 TEST_F(boundary, no_mapping_crosses_the_end)
@@ -602,8 +420,8 @@ TEST_F(boundary, no_mapping_crosses_the_end)
 			TEST_ASSERT_EQ(mprotect(hammer_hva(self->h), RANGE,
 						PROT_READ | PROT_WRITE), 0);
 			hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-			TEST_ASSERT_EQ(nr_huge(self->h),
-				       whole_frames(self->h, RANGE_PAGES));
+			TEST_ASSERT_EQ(hammer_huge_mappings(self->h),
+				       hammer_whole_frames(self->h, 0, RANGE_PAGES));
 			pages = RANGE_PAGES;
 		}
 		end = next_end(pages + phase, step);
@@ -612,16 +430,16 @@ TEST_F(boundary, no_mapping_crosses_the_end)
 		end -= phase;
 
 		assert_shrink(self->dev, HAMMER_SLOT, end);
-		want = whole_frames(self->h, end);
-		got = nr_huge(self->h);
+		want = hammer_whole_frames(self->h, 0, end);
+		got = hammer_huge_mappings(self->h);
 		/* The frame before an aligned cut comes back when touched. */
 		TEST_ASSERT(got <= want && got + 1 >= want,
 			    "SHRINK from %lu to %lu pages leaves %lu huge mappings where %lu frames are whole",
 			    pages, end, got, want);
 		hammer_sweep(self->h, 0, end, HAMMER_ALL);
-		TEST_ASSERT(nr_huge(self->h) == want,
+		TEST_ASSERT(hammer_huge_mappings(self->h) == want,
 			    "in use after SHRINK from %lu to %lu pages: %lu huge mappings where %lu frames are whole",
-			    pages, end, nr_huge(self->h), want);
+			    pages, end, hammer_huge_mappings(self->h), want);
 		pages = end;
 	}
 }
@@ -702,7 +520,7 @@ TEST(giant_page)
 	hammer_sweep(h, 0, 1, HAMMER_ALL);
 	hammer_sweep(h, pages / 2, 1, HAMMER_ALL);
 	TEST_ASSERT_EQ(vm_stat(hammer_vm(h), "pages_1g"), 0);
-	TEST_ASSERT_EQ(nr_huge(h), 2);
+	TEST_ASSERT_EQ(hammer_huge_mappings(h), 2);
 
 	hammer_assert_no_bad_exits(h);
 	hammer_verify(h);
@@ -762,8 +580,8 @@ FIXTURE_SETUP(held)
 	self->mem = host_map(HELD_RANGE, HUGE_SIZE, 0, variant->host_pages);
 	/* All but the last frame, which faults that sleep are for. */
 	memset(self->mem, 0, HELD_RANGE - HUGE_SIZE);
-	assert_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA, HELD_RANGE,
-		   self->mem);
+	slot_must_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA, HELD_RANGE,
+		      self->mem);
 }
 
 FIXTURE_TEARDOWN(held)
@@ -966,14 +784,14 @@ TEST_F(tail, ordinary_slot_afterwards)
 	const uint64_t pages = 777, size = pages * PAGE_SIZE;
 	uint64_t log[TAIL_PAGES / 64] = { 0 }, i;
 
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
 	for (i = 0; i < TAIL_PAGES; i++)
 		probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, i);
 	assert_shrink(self->dev, PROBE_SLOT, pages);
 
 	/* Flags: log, write, read the log. */
-	assert_set(vm, PROBE_SLOT, KVM_MEM_LOG_DIRTY_PAGES, PROBE_GPA, size,
-		   self->mem);
+	slot_must_set(vm, PROBE_SLOT, KVM_MEM_LOG_DIRTY_PAGES, PROBE_GPA, size,
+		      self->mem);
 	for (i = 0; i < pages; i++)
 		probe_read(self->p, PROBE_GPA + i * PAGE_SIZE);
 	kvm_vm_get_dirty_log(vm, PROBE_SLOT, log);
@@ -987,23 +805,23 @@ TEST_F(tail, ordinary_slot_afterwards)
 		TEST_ASSERT(log[i] == want, "dirty log word %lu is %#lx, not %#lx",
 			    i, log[i], want);
 	}
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, size, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, size, self->mem);
 
 	/* Another slot where the tail was, and the numbers of both used anew. */
-	assert_set(vm, PROBE_SLOT + 1, 0, PROBE_GPA + size, TAIL_RANGE - size,
-		   self->mem + size);
+	slot_must_set(vm, PROBE_SLOT + 1, 0, PROBE_GPA + size, TAIL_RANGE - size,
+		      self->mem + size);
 	for (i = 0; i < TAIL_PAGES; i++)
 		probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, i);
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, 0, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, 0, self->mem);
 	TEST_ASSERT(probe_is_mmio(self->p, PROBE_GPA), "deleted, but there");
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, size, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, size, self->mem);
 
 	/* Moved away, and back. */
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA + 4 * TAIL_RANGE, size,
-		   self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA + 4 * TAIL_RANGE, size,
+		      self->mem);
 	TEST_ASSERT(probe_is_mmio(self->p, PROBE_GPA), "moved, but there");
 	assert_shrink(self->dev, PROBE_SLOT, 10);
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, 10 * PAGE_SIZE, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, 10 * PAGE_SIZE, self->mem);
 	for (i = 0; i < 10; i++)
 		TEST_ASSERT_EQ(probe_read(self->p, PROBE_GPA + i * PAGE_SIZE),
 			       i);
@@ -1011,8 +829,8 @@ TEST_F(tail, ordinary_slot_afterwards)
 		    "cut off, but there");
 
 	/* Read-only, by KVM and in place. */
-	assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, 0, self->mem);
-	assert_set(vm, PROBE_SLOT, KVM_MEM_READONLY, PROBE_GPA, size, self->mem);
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, 0, self->mem);
+	slot_must_set(vm, PROBE_SLOT, KVM_MEM_READONLY, PROBE_GPA, size, self->mem);
 	assert_shrink(self->dev, PROBE_SLOT, 5);
 	slot_assert(vm, PROBE_SLOT, KVM_MEM_READONLY, PROBE_GPA, 5 * PAGE_SIZE,
 		    self->mem);
@@ -1097,7 +915,7 @@ TEST_F(tail, prefault_meanwhile)
 	async_start(&kicker, call_kicker, &faulter);
 	for (round = 0; round < 10; round++) {
 		pages = host_random_between(1, TAIL_PAGES - 1);
-		assert_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
+		slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
 		TEST_ASSERT(host_wait(has_mapped, &faulter),
 			    "nothing is mapped in advance any more");
 		probe_write(self->p, PROBE_GPA, 1);

@@ -9,26 +9,15 @@
 #include "processor.h"
 
 #include "async.h"
+#include "boundary.h"
 #include "hammer.h"
 #include "memslot_ops.h"
 #include "ops.h"
 #include "probe.h"
 #include "trace.h"
+#include "under_load.h"
 
-#define RANGE		(32UL << 20)
-#define RANGE_PAGES	(RANGE / PAGE_SIZE)
 #define MOST		256
-
-#define HUGE_2M	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-
-static void assert_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags,
-		       uint64_t gpa, uint64_t size, void *hva)
-{
-	int err = slot_set(vm, slot, flags, gpa, size, hva);
-
-	TEST_ASSERT(!err, "cannot set slot %#x to %#lx bytes at %#lx, flags %#x: %s",
-		    slot, size, gpa, flags, strerror(err));
-}
 
 /* Where a slot is cut, in pages; its pieces, the first with its own number. */
 struct cuts {
@@ -111,101 +100,6 @@ static void assert_pieces(struct kvm_vm *vm, const struct cuts *c, uint64_t gpa,
 }
 
 /* ------------------------------------------------------------ under load */
-
-enum backing {
-	BACKING_4K,
-	BACKING_THP,
-	BACKING_HUGETLB,
-};
-
-FIXTURE(under_load) {
-	struct hammer *h;
-	struct unrest *unrest;
-	int dev;
-};
-
-FIXTURE_VARIANT(under_load) {
-	int nr_vcpus;
-	enum backing backing;
-	bool unrest;
-};
-
-FIXTURE_VARIANT_ADD(under_load, 4k_2_vcpus)
-{
-	.nr_vcpus = 2,
-};
-
-FIXTURE_VARIANT_ADD(under_load, 4k_4_vcpus)
-{
-	.nr_vcpus = 4,
-};
-
-FIXTURE_VARIANT_ADD(under_load, thp_2_vcpus)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_THP,
-};
-
-FIXTURE_VARIANT_ADD(under_load, thp_4_vcpus)
-{
-	.nr_vcpus = 4,
-	.backing = BACKING_THP,
-};
-
-FIXTURE_VARIANT_ADD(under_load, hugetlb)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_HUGETLB,
-};
-
-/* An MMU notifier is under way most of the time. */
-FIXTURE_VARIANT_ADD(under_load, thp_unrest)
-{
-	.nr_vcpus = 2,
-	.backing = BACKING_THP,
-	.unrest = true,
-};
-
-FIXTURE_SETUP(under_load)
-{
-	struct hammer_config config = {
-		.nr_vcpus = variant->nr_vcpus,
-		.max_size = RANGE,
-		.host_pages = variant->backing == BACKING_THP ? HOST_PAGES_THP :
-			      HOST_PAGES_4K,
-	};
-
-	self->h = NULL;
-	self->unrest = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
-	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
-	REQUIRE_PAGING();
-	host_seed();
-	if (variant->backing == BACKING_HUGETLB) {
-		host_write(HUGE_2M, "16");
-		config.mem = mmap(NULL, RANGE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-				  21 << MAP_HUGE_SHIFT, -1, 0);
-		REQUIRE(config.mem != MAP_FAILED, "the host has no huge pages");
-	}
-	self->h = hammer_create(&config);
-	self->dev = memslot_ops_open(hammer_vm(self->h));
-	hammer_slot(self->h, RANGE);
-	if (variant->unrest)
-		self->unrest = unrest_start(NULL, 0);
-}
-
-FIXTURE_TEARDOWN(under_load)
-{
-	if (self->unrest)
-		unrest_stop(self->unrest);
-	if (self->h) {
-		close(self->dev);
-		hammer_free(self->h);
-	}
-	if (variant->backing == BACKING_HUGETLB)
-		host_write(HUGE_2M, "0");
-}
 
 static int max_pieces(int dev)
 {
@@ -326,85 +220,14 @@ TEST_F(under_load, round_after_round)
 
 /* ------------------------------------------------------------ huge mappings */
 
-FIXTURE(boundary) {
-	struct hammer *h;
-	int dev;
-};
-
-FIXTURE_VARIANT(boundary) {
-	uint64_t gpa_pages;		/* where the slot starts in its frame */
-	uint64_t hva_pages;
-};
-
-FIXTURE_VARIANT_ADD(boundary, aligned)
-{
-};
-
-FIXTURE_VARIANT_ADD(boundary, starts_inside_a_frame)
-{
-	.gpa_pages = 200,
-	.hva_pages = 200,
-};
-
-FIXTURE_VARIANT_ADD(boundary, misaligned)
-{
-	.hva_pages = 3,
-};
-
-FIXTURE_SETUP(boundary)
-{
-	const struct hammer_config config = {
-		.nr_vcpus = 1,
-		.max_size = RANGE,
-		.gpa = HAMMER_GPA + variant->gpa_pages * PAGE_SIZE,
-		.hva_offset = variant->hva_pages * PAGE_SIZE,
-		.host_pages = HOST_PAGES_THP,
-	};
-
-	self->h = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
-	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
-	REQUIRE_PAGING();
-	host_seed();
-	self->h = hammer_create(&config);
-	self->dev = memslot_ops_open(hammer_vm(self->h));
-
-	hammer_slot(self->h, RANGE);
-	hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-	if (variant->gpa_pages == variant->hva_pages)
-		REQUIRE(vm_stat(hammer_vm(self->h), "pages_2m") >=
-			RANGE / HUGE_SIZE - 1, "the host has no huge pages");
-}
-
-FIXTURE_TEARDOWN(boundary)
-{
-	if (!self->h)
-		return;
-	hammer_verify(self->h);
-	hammer_assert_no_bad_exits(self->h);
-	close(self->dev);
-	hammer_free(self->h);
-}
-
-static uint64_t nr_huge(struct hammer *h)
-{
-	return vm_stat(hammer_vm(h), "pages_2m");
-}
-
 /* How many frames, alike in guest and host, are wholly in one of the pieces? */
 static uint64_t whole_frames(struct hammer *h, const struct cuts *c)
 {
-	uint64_t start = hammer_gpa(h) / PAGE_SIZE, first, end, frames = 0;
+	uint64_t frames = 0;
 	int i;
 
-	if ((hammer_gpa(h) ^ (uintptr_t)hammer_hva(h)) & (HUGE_SIZE - 1))
-		return 0;
-	for (i = 0; i < c->nr; i++) {
-		first = DIV_ROUND_UP(start + c->page[i], HUGE_PAGES);
-		end = (start + c->page[i + 1]) / HUGE_PAGES;
-		if (end > first)
-			frames += end - first;
-	}
+	for (i = 0; i < c->nr; i++)
+		frames += hammer_whole_frames(h, c->page[i], c->page[i + 1]);
 	return frames;
 }
 
@@ -426,37 +249,37 @@ TEST_F(boundary, no_mapping_is_in_two_pieces)
 	int round;
 
 	for (round = 0; round < rounds; round++) {
-		TEST_ASSERT(nr_huge(self->h) == all,
+		TEST_ASSERT(hammer_huge_mappings(self->h) == all,
 			    "%lu huge mappings of the whole, where %lu frames are whole",
-			    nr_huge(self->h), all);
+			    hammer_huge_mappings(self->h), all);
 		c = random_cuts(host_random_between(2, 12), HAMMER_SLOT, 1,
 				RANGE_PAGES, RANGE_PAGES);
 		assert_split(self->dev, &c);
 		want = whole_frames(self->h, &c);
-		TEST_ASSERT(nr_huge(self->h) <= want,
+		TEST_ASSERT(hammer_huge_mappings(self->h) <= want,
 			    "SPLIT into %d leaves %lu huge mappings where %lu frames are whole",
-			    c.nr, nr_huge(self->h), want);
+			    c.nr, hammer_huge_mappings(self->h), want);
 		hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-		TEST_ASSERT(nr_huge(self->h) == want,
+		TEST_ASSERT(hammer_huge_mappings(self->h) == want,
 			    "in use after SPLIT into %d: %lu huge mappings where %lu frames are whole",
-			    c.nr, nr_huge(self->h), want);
+			    c.nr, hammer_huge_mappings(self->h), want);
 
 		/* Mapped from scratch, it must be the same. */
 		if (round % 2) {
 			unmap_all(self->h);
 			hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-			TEST_ASSERT(nr_huge(self->h) == want,
+			TEST_ASSERT(hammer_huge_mappings(self->h) == want,
 				    "mapped anew after SPLIT into %d: %lu huge mappings where %lu frames are whole",
-				    c.nr, nr_huge(self->h), want);
+				    c.nr, hammer_huge_mappings(self->h), want);
 		}
 
 		assert_merge(self->dev, &c);
-		TEST_ASSERT_EQ(nr_huge(self->h), want);
+		TEST_ASSERT_EQ(hammer_huge_mappings(self->h), want);
 		unmap_all(self->h);
 		hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-		TEST_ASSERT(nr_huge(self->h) == all,
+		TEST_ASSERT(hammer_huge_mappings(self->h) == all,
 			    "after MERGE of %d: %lu huge mappings, where %lu frames are whole: something holds them off",
-			    c.nr, nr_huge(self->h), all);
+			    c.nr, hammer_huge_mappings(self->h), all);
 	}
 }
 
@@ -490,7 +313,7 @@ TEST_F(boundary, nothing_is_left_behind)
 	}
 	unmap_all(self->h);
 	hammer_sweep(self->h, 0, RANGE_PAGES, HAMMER_ALL);
-	TEST_ASSERT_EQ(nr_huge(self->h), whole_frames(self->h, &whole));
+	TEST_ASSERT_EQ(hammer_huge_mappings(self->h), whole_frames(self->h, &whole));
 }
 
 /* One level up, where only shape can tell. */
@@ -582,7 +405,7 @@ TEST(giant_page)
 	hammer_sweep(h, 0, 1, HAMMER_ALL);
 	hammer_sweep(h, pages / 2, 1, HAMMER_ALL);
 	TEST_ASSERT_EQ(vm_stat(vm, "pages_1g"), 0);
-	TEST_ASSERT_EQ(nr_huge(h), 2);
+	TEST_ASSERT_EQ(hammer_huge_mappings(h), 2);
 
 	assert_merge(dev, &c);
 	hammer_populate(h, pages - 1, 1);
@@ -650,8 +473,8 @@ FIXTURE_SETUP(pieces)
 	self->p = probe_create(&config);
 	self->dev = memslot_ops_open(probe_vm(self->p));
 	self->mem = host_map(PIECES_RANGE, HUGE_SIZE, 0, variant->host_pages);
-	assert_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA, PIECES_RANGE,
-		   self->mem);
+	slot_must_set(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA, PIECES_RANGE,
+		      self->mem);
 	for (i = 0; i < PIECES_PAGES; i++)
 		probe_write(self->p, PROBE_GPA + i * PAGE_SIZE, i);
 }
@@ -712,22 +535,22 @@ TEST_F(pieces, are_ordinary_slots)
 		struct probe_result r;
 
 		/* Deleted, and made again. */
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
 		assert_all_there(self->p, c, i);
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
-			   hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
+			      hva);
 
 		/* Moved, and moved back. */
-		assert_set(vm, c->slot[i], 0, PROBE_GPA + 2 * PIECES_RANGE,
-			   piece_size(c, i), hva);
+		slot_must_set(vm, c->slot[i], 0, PROBE_GPA + 2 * PIECES_RANGE,
+			      piece_size(c, i), hva);
 		assert_all_there(self->p, c, i);
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
-			   hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
+			      hva);
 
 		/* Made anew read-only, as KVM has no other way. */
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
-		assert_set(vm, c->slot[i], KVM_MEM_READONLY, piece_gpa(c, i),
-			   piece_size(c, i), hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
+		slot_must_set(vm, c->slot[i], KVM_MEM_READONLY, piece_gpa(c, i),
+			      piece_size(c, i), hva);
 		assert_all_there(self->p, c, -1);
 		r = probe_access(self->p, 0, PROBE_WRITE, piece_gpa(c, i), 99);
 		TEST_ASSERT_EQ(r.nr_writes, 1);
@@ -736,9 +559,9 @@ TEST_F(pieces, are_ordinary_slots)
 				continue;
 			probe_write(self->p, PROBE_GPA + page * PAGE_SIZE, page);
 		}
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
-		assert_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
-			   hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), 0, hva);
+		slot_must_set(vm, c->slot[i], 0, piece_gpa(c, i), piece_size(c, i),
+			      hva);
 	}
 	assert_pieces(vm, c, PROBE_GPA, self->mem);
 	assert_merge(self->dev, c);
@@ -762,8 +585,8 @@ TEST_F(pieces, one_logs_its_writes)
 	for (one = 0; one < c->nr; one++) {
 		void *hva = self->mem + c->page[one] * PAGE_SIZE;
 
-		assert_set(vm, c->slot[one], KVM_MEM_LOG_DIRTY_PAGES,
-			   piece_gpa(c, one), piece_size(c, one), hva);
+		slot_must_set(vm, c->slot[one], KVM_MEM_LOG_DIRTY_PAGES,
+			      piece_gpa(c, one), piece_size(c, one), hva);
 		nr = c->page[one + 1] - c->page[one];
 
 		for (round = 0; round < 2; round++) {
@@ -812,8 +635,8 @@ TEST_F(pieces, one_logs_its_writes)
 				probe_write(self->p, gpa, page);
 		}
 		TEST_ASSERT_EQ(probe_faults(self->p), faults);
-		assert_set(vm, c->slot[one], 0, piece_gpa(c, one),
-			   piece_size(c, one), hva);
+		slot_must_set(vm, c->slot[one], 0, piece_gpa(c, one),
+			      piece_size(c, one), hva);
 	}
 	assert_merge(self->dev, c);
 	assert_all_there(self->p, &unity, -1);
@@ -878,8 +701,8 @@ TEST_F(pieces, hole)
 	TEST_ASSERT(mmap(self->mem + c->page[1] * PAGE_SIZE, piece_size(c, 1),
 			 PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
 			 MAP_FIXED, -1, 0) != MAP_FAILED, "no memory");
-	assert_set(vm, c->slot[1], 0, piece_gpa(c, 1), piece_size(c, 1),
-		   self->mem + c->page[1] * PAGE_SIZE);
+	slot_must_set(vm, c->slot[1], 0, piece_gpa(c, 1), piece_size(c, 1),
+		      self->mem + c->page[1] * PAGE_SIZE);
 	for (page = c->page[1]; page < c->page[2]; page++)
 		probe_write(self->p, PROBE_GPA + page * PAGE_SIZE, page);
 	assert_merge(self->dev, c);
@@ -1097,7 +920,7 @@ TEST(second_address_space)
 
 	for (as = 0; as < 2; as++) {
 		hva[as] = host_map(RANGE, HUGE_SIZE, 0, HOST_PAGES_4K);
-		assert_set(vm, SLOT(as, 3), 0, GIGA_SIZE, RANGE, hva[as]);
+		slot_must_set(vm, SLOT(as, 3), 0, GIGA_SIZE, RANGE, hva[as]);
 	}
 	for (round = 0; round < 20; round++) {
 		for (as = 0; as < 2; as++) {
@@ -1116,7 +939,7 @@ TEST(second_address_space)
 		/* What is gone there is still here. */
 		TEST_ASSERT_EQ(slot_shrink(dev, SLOT(as, 3), 0, NULL), 0);
 		assert_pieces(vm, &c[!as], GIGA_SIZE, hva[!as]);
-		assert_set(vm, SLOT(as, 3), 0, GIGA_SIZE, RANGE, hva[as]);
+		slot_must_set(vm, SLOT(as, 3), 0, GIGA_SIZE, RANGE, hva[as]);
 		assert_merge(dev, &c[!as]);
 		slot_assert(vm, SLOT(!as, 3), 0, GIGA_SIZE, RANGE, hva[!as]);
 	}

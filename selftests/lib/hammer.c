@@ -405,6 +405,22 @@ static const char *how_name(uint64_t how)
 	       how == HAMMER_WRITE ? "counter" : "executed";
 }
 
+uint64_t hammer_huge_mappings(struct hammer *h)
+{
+	return vm_stat(hammer_vm(h), "pages_2m");
+}
+
+uint64_t hammer_whole_frames(struct hammer *h, uint64_t first, uint64_t end)
+{
+	uint64_t start = hammer_gpa(h) / PAGE_SIZE;
+
+	if ((hammer_gpa(h) ^ (uintptr_t)hammer_hva(h)) & (HUGE_SIZE - 1))
+		return 0;
+	first = DIV_ROUND_UP(start + first, HUGE_PAGES);
+	end = (start + end) / HUGE_PAGES;
+	return end > first ? end - first : 0;
+}
+
 void hammer_verify(struct hammer *h)
 {
 	uint64_t max_pages = h->notes->max_pages, nr, got, want;

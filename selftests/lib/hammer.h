@@ -92,6 +92,14 @@ uint64_t hammer_bad_exits(struct hammer *h);
 /* The longest time between two touches since the last call, in microseconds. */
 uint64_t hammer_longest_gap(struct hammer *h);
 
+/* How many huge mappings of 2 MiB the vCPUs use. */
+uint64_t hammer_huge_mappings(struct hammer *h);
+/*
+ * How many huge frames, alike in guest and host, are wholly between two pages: no
+ * more can be mapped so.
+ */
+uint64_t hammer_whole_frames(struct hammer *h, uint64_t first, uint64_t end);
+
 /* Fails the test if a vCPU found a page wrong or a write is missing. */
 void hammer_verify(struct hammer *h);
 /* Fails the test, saying what happened, if a vCPU had a bad exit. */

@@ -30,6 +30,15 @@ do {									\
 	REQUIRE(memslot_ops_has(op), "the module lacks " #op);		\
 } while (0)
 
+#define REQUIRE_ALL_OPS()						\
+do {									\
+	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);				\
+	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);			\
+} while (0)
+
 /* Whether the page tables that the host uses are among what GROW can handle. */
 #define REQUIRE_PAGING()						\
 	REQUIRE(memslot_ops_handles_paging(),				\

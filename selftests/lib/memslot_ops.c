@@ -111,6 +111,15 @@ int slot_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa,
 	       errno : 0;
 }
 
+void slot_must_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags,
+		   uint64_t gpa, uint64_t size, void *hva)
+{
+	int err = slot_set(vm, slot, flags, gpa, size, hva);
+
+	TEST_ASSERT(!err, "cannot set slot %#x to %#lx bytes at %#lx, flags %#x: %s",
+		    slot, size, gpa, flags, strerror(err));
+}
+
 void slot_assert(struct kvm_vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa,
 		 uint64_t size, void *hva)
 {

@@ -36,6 +36,9 @@ int slot_grow(int dev, uint32_t slot, uint64_t size);
 /* KVM_SET_USER_MEMORY_REGION; a size of 0 deletes. */
 int slot_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa,
 	     uint64_t size, void *hva);
+/* The same, where it must succeed. */
+void slot_must_set(struct kvm_vm *vm, uint32_t slot, uint32_t flags,
+		   uint64_t gpa, uint64_t size, void *hva);
 
 /*
  * Fails the test unless KVM holds the slot exactly as described. KVM tells no
