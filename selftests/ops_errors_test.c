@@ -57,10 +57,7 @@ FIXTURE_SETUP(errors)
 	int i;
 
 	self->p = NULL;
-	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
-	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
-	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);
+	REQUIRE_ALL_OPS();
 	REQUIRE_PAGING();
 	self->p = probe_create(&config);
 	self->vm = probe_vm(self->p);
@@ -651,10 +648,7 @@ TEST(eopnotsupp_guest_memfd)
 	char *mem;
 	int dev;
 
-	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
-	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
-	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);
+	REQUIRE_ALL_OPS();
 	REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM),
 		"no VMs with private memory");
 	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
