@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Unit tests of what is logic: the two slot sets, where huge mappings are
- * allowed, the dirty log of a new layout, and the checks of what user space asks
+ * allowed, arrays that move, the dirty log of a new layout, and the checks of what user space asks
  * for.  The code under test is included, for it exports nothing.
  */
 #include <kunit/test.h>
@@ -9,6 +9,7 @@
 #include <linux/prandom.h>
 #include <linux/random.h>
 
+#include "../src/arrays.c"
 #include "../src/check.c"
 #include "../src/dirty.c"
 #include "../src/lpage.c"
@@ -677,6 +678,135 @@ static void ring_is_walked(struct kunit *test)
 	}
 }
 
+/* Arrays as KVM makes them for a new slot in a VM that has rmaps. */
+static void give_arrays(struct kunit *test, struct kvm_memory_slot *slot)
+{
+	int size;
+
+	give_lpage_info(test, slot);
+	for (size = 0; size < KVM_NR_PAGE_SIZES; size++) {
+		slot->arch.rmap[size] = kunit_kcalloc(test, nr_elements(slot, PG_LEVEL_4K + size),
+						      sizeof(*slot->arch.rmap[size]), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, slot->arch.rmap[size]);
+	}
+	*compat_write_track(&slot->arch) = kunit_kcalloc(test, slot->npages,
+							 sizeof(unsigned short), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, *compat_write_track(&slot->arch));
+}
+
+/* What KVM does when it makes a shadow page of a guest page table. */
+static void count_page(struct kvm_memory_slot *slot, gfn_t gfn, int count)
+{
+	int level;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		lpage_info(slot, gfn, level)->disallow_lpage += count;
+	(*compat_write_track(&slot->arch))[gfn - slot->base_gfn] += count;
+}
+
+static struct kvm_rmap_head *rmap_head(struct kvm_memory_slot *slot, gfn_t gfn, int level)
+{
+	return &slot->arch.rmap[level - PG_LEVEL_4K][lpage_index(slot, gfn, level)];
+}
+
+/* Where arrays for all of @span have those of @slot. */
+static struct kvm_arch_memory_slot part_of(struct kvm_memory_slot *span,
+					   const struct kvm_memory_slot *slot)
+{
+	struct kvm_arch_memory_slot part = {};
+	int size;
+
+	for (size = 0; size < KVM_NR_PAGE_SIZES; size++)
+		part.rmap[size] = rmap_head(span, slot->base_gfn, PG_LEVEL_4K + size);
+	for (size = 1; size < KVM_NR_PAGE_SIZES; size++)
+		part.lpage_info[size - 1] = lpage_info(span, slot->base_gfn, PG_LEVEL_4K + size);
+	*compat_write_track(&part) = *compat_write_track(&span->arch) + slot->base_gfn -
+				     span->base_gfn;
+
+	return part;
+}
+
+#define NR_SHADOWED	40
+
+/* Slots of random sizes become one, and that becomes slots of random sizes. */
+static void arrays_are_moved(struct kunit *test)
+{
+	const unsigned long npages = 3000;
+	unsigned int round;
+
+	for (round = 0; round < 100; round++) {
+		gfn_t gfn, base_gfn = below(3000), shadowed[NR_SHADOWED];
+		unsigned long hva = (base_gfn + below(2)) << PAGE_SHIFT;
+		struct kvm_memory_slot *whole, *old[4], *new[4];
+		struct kvm_arch_memory_slot part;
+		unsigned int i;
+
+		whole = new_slot(test, 9, base_gfn, npages, hva);
+		random_slots(test, old, 4, base_gfn, npages);
+		random_slots(test, new, 4, base_gfn, npages);
+		for (i = 0; i < 4; i++) {
+			old[i]->userspace_addr = hva + ((old[i]->base_gfn - base_gfn) << PAGE_SHIFT);
+			new[i]->userspace_addr = hva + ((new[i]->base_gfn - base_gfn) << PAGE_SHIFT);
+			give_arrays(test, old[i]);
+			give_arrays(test, new[i]);
+		}
+		give_arrays(test, whole);
+
+		for (i = 0; i < NR_SHADOWED; i++) {
+			shadowed[i] = base_gfn + below(npages);
+			count_page(find_gfn(old, 4, shadowed[i]), shadowed[i], 1);
+		}
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn += 1 + below(8))
+			rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K)->val = gfn;
+
+		lpage_hold(whole, old, 4, 1);
+		for (i = 0; i < 4; i++) {
+			part = part_of(whole, old[i]);
+			arrays_carry_counts(old[i], &old[i]->arch, &part);
+			arrays_move_rmaps(old[i], &old[i]->arch, &part);
+		}
+		lpage_hold(whole, old, 4, -1);
+
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
+			unsigned long val = rmap_head(whole, gfn, PG_LEVEL_4K)->val;
+
+			if (rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K)->val ||
+			    (val && val != gfn))
+				KUNIT_FAIL(test, "rmap of gfn %llx: %lx", gfn, val);
+		}
+
+		lpage_hold(whole, new, 4, 1);
+		for (i = 0; i < 4; i++) {
+			part = part_of(whole, new[i]);
+			arrays_carry_counts(new[i], &part, &new[i]->arch);
+			arrays_move_rmaps(new[i], &part, &new[i]->arch);
+		}
+
+		/* All shadow pages go: no count falls below what the shape makes it. */
+		for (i = 0; i < NR_SHADOWED; i++) {
+			struct kvm_memory_slot *slot = find_gfn(new, 4, shadowed[i]);
+
+			if (!(*compat_write_track(&slot->arch))[shadowed[i] - slot->base_gfn])
+				KUNIT_FAIL(test, "gfn %llx is not tracked", shadowed[i]);
+			count_page(slot, shadowed[i], -1);
+		}
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
+			struct kvm_memory_slot *slot = find_gfn(new, 4, gfn);
+			int count = lpage_info(slot, gfn, PG_LEVEL_2M)->disallow_lpage;
+			gfn_t end = ALIGN_DOWN(gfn, 512) + 511;
+
+			if (count < lpage_cut(slot, gfn, PG_LEVEL_2M))
+				KUNIT_FAIL(test, "gfn %llx: count %d", gfn, count);
+			/* Nor is it more where neither layout has a boundary. */
+			if (count && !lpage_cut(slot, gfn, PG_LEVEL_2M) &&
+			    !lpage_cut(find_gfn(old, 4, gfn), gfn, PG_LEVEL_2M))
+				KUNIT_FAIL(test, "gfn %llx to %llx: count %d", gfn, end, count);
+			if ((*compat_write_track(&slot->arch))[gfn - slot->base_gfn])
+				KUNIT_FAIL(test, "gfn %llx is still tracked", gfn);
+		}
+	}
+}
+
 static int suite_init(struct kunit_suite *suite)
 {
 	u32 used = seed ?: get_random_u32();
@@ -702,6 +832,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(marks_are_carried),
 	KUNIT_CASE(ring_entries_are_renamed),
 	KUNIT_CASE(ring_is_walked),
+	KUNIT_CASE(arrays_are_moved),
 	{}
 };
 

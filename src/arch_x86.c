@@ -13,10 +13,15 @@
  * slot moves to arrays of its own when the old readers are gone; unless it has
  * the span's shape, and takes them over.
  */
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+
 #include "arch.h"
+#include "arrays.h"
 #include "compat/compat.h"
 #include "lpage.h"
 #include "standin.h"
+#include "swap.h"
 #include "wrapper/kvm.h"
 
 static bool span_is_old(const struct layout_change *c)
@@ -36,30 +41,12 @@ static bool needs_own(const struct layout_change *c, const struct kvm_memory_slo
 	return new != c->tail && !takes_over(c, new);
 }
 
-/* Are there shadow page tables, or could rmaps have been made for any? */
-static bool has_shadow_paging(const struct layout_change *c)
-{
-	unsigned int i;
-
-	if (c->kvm->arch.shadow_root_allocated)
-		return true;
-
-	/* A first shadow root that ran out of memory leaves some slots with rmaps. */
-	for (i = 0; i < c->nr_old; i++) {
-		if (c->old[i]->arch.rmap[0])
-			return true;
-	}
-
-	return false;
-}
-
 /**
  * arch_layout_prepare() - allocate the arrays of the new layout
  * @c: the change
  *
  * Context: slots_lock and slots_arch_lock held; sleeps.
- * Return: 0, -ENOMEM, -EINVAL for a slot beyond the highest gfn, or -EOPNOTSUPP
- *	where the VM has shadow page tables.
+ * Return: 0, -ENOMEM, or -EINVAL for a slot beyond the highest gfn.
  */
 int arch_layout_prepare(struct layout_change *c)
 {
@@ -67,9 +54,6 @@ int arch_layout_prepare(struct layout_change *c)
 	int r;
 
 	lockdep_assert_held(&c->kvm->slots_arch_lock);
-
-	if (has_shadow_paging(c))
-		return -EOPNOTSUPP;
 
 	c->standin = standin_get(layout_npages(c->old, c->nr_old));
 	if (!c->standin)
@@ -105,38 +89,54 @@ void arch_layout_unprepare(struct layout_change *c)
 }
 
 /*
- * The write-tracking counts that both layouts use, or NULL.  An attempt to enable
- * tracking that ran out of memory leaves an old slot with counts while new ones
- * get none.
+ * Whether both layouts use the span's arrays of a kind: those that need their own must
+ * have them.  A first shadow root, or an attempt to enable tracking, that ran out of memory
+ * leaves some old slots with arrays while new ones get none; nobody uses them then.
  */
-static unsigned short *shared_write_track(struct layout_change *c,
-					  struct kvm_arch_memory_slot *span)
+static bool shares_rmaps(struct layout_change *c, const struct kvm_arch_memory_slot *span)
+{
+	unsigned int i;
+
+	for (i = 0; i < c->nr_new; i++) {
+		if (needs_own(c, c->new[i]) && !c->own[i].rmap[0])
+			return false;
+	}
+
+	return span->rmap[0];
+}
+
+static bool shares_write_track(struct layout_change *c, struct kvm_arch_memory_slot *span)
 {
 	unsigned int i;
 
 	for (i = 0; i < c->nr_new; i++) {
 		if (needs_own(c, c->new[i]) && !*compat_write_track(&c->own[i]))
-			return NULL;
+			return false;
 	}
 
 	return *compat_write_track(span);
 }
 
-/* Where in the span's arrays a slot's begin; no rmaps, for nobody has any yet. */
+/* Where in the span's arrays a slot's begin. */
 static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 						struct kvm_arch_memory_slot *span,
 						const struct kvm_memory_slot *slot)
 {
-	unsigned short *track = shared_write_track(c, span);
 	struct kvm_arch_memory_slot part = {};
-	int level;
+	unsigned long index;
+	int size;
 
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
-		part.lpage_info[level - PG_LEVEL_2M] = span->lpage_info[level - PG_LEVEL_2M] +
-			lpage_index(c->span, slot->base_gfn, level);
-	if (track)
-		*compat_write_track(&part) = track + lpage_index(c->span, slot->base_gfn,
-								 PG_LEVEL_4K);
+	for (size = 0; size < KVM_NR_PAGE_SIZES; size++) {
+		index = lpage_index(c->span, slot->base_gfn, PG_LEVEL_4K + size);
+
+		if (size)
+			part.lpage_info[size - 1] = span->lpage_info[size - 1] + index;
+		else if (shares_write_track(c, span))
+			*compat_write_track(&part) = *compat_write_track(span) + index;
+
+		if (shares_rmaps(c, span))
+			part.rmap[size] = span->rmap[size] + index;
+	}
 
 	return part;
 }
@@ -207,30 +207,93 @@ static bool zap_at_cut(struct kvm *kvm, struct kvm_memory_slot *old, gfn_t cut)
 	return may_cross(old, cut) && unmap_range(kvm, old, cut - 1, cut + 1, false);
 }
 
+/*
+ * Take mmu_lock; where rmaps are to be moved, at a moment when nobody yields it half-way
+ * through an array of them.
+ *
+ * Those who do and are not under slots_lock, notifiers and kvm_zap_gfn_range(), keep
+ * mmu_invalidate_in_progress raised.  With notifiers locked out, only the latter is left: a
+ * guest can bring it about, so the wait sleeps.
+ */
+static int lock_mmu_to_move(struct kvm *kvm, bool moves_rmaps, bool can_fail)
+{
+	write_lock(&kvm->mmu_lock);
+
+	while (moves_rmaps && kvm->mmu_invalidate_in_progress) {
+		write_unlock(&kvm->mmu_lock);
+
+		/* To ask for the lock is what makes a walker yield it: not before it is done. */
+		do {
+			if (can_fail && fatal_signal_pending(current))
+				return -EINTR;
+			schedule_timeout_uninterruptible(1);
+		} while (READ_ONCE(kvm->mmu_invalidate_in_progress));
+
+		slots_lock_out_notifiers(kvm);
+		write_lock(&kvm->mmu_lock);
+		spin_unlock(&kvm->mn_invalidate_lock);
+	}
+
+	return 0;
+}
+
+/* Do new slots, which are live, leave an old span's rmaps for their own? */
+static bool leave_rmaps_of_span(struct layout_change *c)
+{
+	unsigned int i;
+
+	if (!span_is_old(c) || !shares_rmaps(c, &c->retired[0]))
+		return false;
+
+	for (i = 0; i < c->nr_new; i++) {
+		if (needs_own(c, c->new[i]))
+			return true;
+	}
+
+	return false;
+}
+
+/* Can any count be other than what the slots' shape makes it? */
+static bool has_counted(struct kvm *kvm)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	return kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm);
+}
+
+/* Move what is noted about a slot's pages from one set of arrays to another. */
+static void move_arrays(struct layout_change *c, const struct kvm_memory_slot *slot,
+			struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
+{
+	if (has_counted(c->kvm))
+		arrays_carry_counts(slot, from, to);
+	if (from->rmap[0] && to->rmap[0])
+		arrays_move_rmaps(slot, from, to);
+}
+
 /**
  * arch_layout_share() - let both layouts use the same arrays
  * @c: the change
  *
  * From here on, no mapping crosses a boundary of either layout.
  *
- * With no shadow page and no external tracker in the VM, counts follow from the
- * slots' shape alone, and a new span needs nothing carried over.  There are no
- * rmaps, so no walker that yields mmu_lock half-way holds a pointer into an array.
- *
  * Context: slots_lock and slots_arch_lock held.  Takes mmu_lock for write.
- * Return: 0, or -EBUSY with nothing changed where somebody outside KVM tracks
- *	page writes: such trackers look slots up outside mmu_lock.
+ * Return: 0; -EINTR; or -EBUSY where somebody outside KVM tracks page writes: such trackers
+ *	look slots up outside mmu_lock.  Nothing has changed then.
  */
 int arch_layout_share(struct layout_change *c)
 {
-	struct kvm_arch_memory_slot arch, span = c->span->arch;
+	struct kvm_arch_memory_slot part, span = c->span->arch;
 	struct kvm *kvm = c->kvm;
 	bool flush = false;
 	unsigned int i;
+	int r;
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	write_lock(&kvm->mmu_lock);
+	r = lock_mmu_to_move(kvm, !span_is_old(c) && shares_rmaps(c, &span), true);
+	if (r)
+		return r;
 
 	if (compat_has_external_tracker(kvm)) {
 		write_unlock(&kvm->mmu_lock);
@@ -252,9 +315,11 @@ int arch_layout_share(struct layout_change *c)
 
 	for (i = 0; i < c->nr_old; i++) {
 		c->retired[i] = c->old[i]->arch;
-		arch = part_of_span(c, &span, c->old[i]);
-		lend_standin(c->standin, &arch);
-		publish_arrays(c->old[i], &arch);
+		part = part_of_span(c, &span, c->old[i]);
+		if (!span_is_old(c))
+			move_arrays(c, c->old[i], &c->retired[i], &part);
+		lend_standin(c->standin, &part);
+		publish_arrays(c->old[i], &part);
 	}
 
 	write_unlock(&kvm->mmu_lock);
@@ -278,8 +343,9 @@ void arch_layout_zap(struct layout_change *c)
 	struct kvm *kvm = c->kvm;
 
 	write_lock(&kvm->mmu_lock);
-	if (unmap_range(kvm, slot, slot->base_gfn, slot->base_gfn + slot->npages, true))
-		kvm_flush_remote_tlbs(kvm);
+	/* 6.12 can flush a part while it yields and then say that nothing is left to flush. */
+	unmap_range(kvm, slot, slot->base_gfn, slot->base_gfn + slot->npages, true);
+	kvm_flush_remote_tlbs(kvm);
 	write_unlock(&kvm->mmu_lock);
 
 	if (slot != c->tail)
@@ -296,49 +362,17 @@ void arch_layout_zap(struct layout_change *c)
 	kvm_call(kvm_arch_guest_memory_reclaimed)(kvm);
 }
 
-/* Can any count be other than what the slots' shape makes it? */
-static bool has_counted(struct kvm *kvm)
-{
-	lockdep_assert_held_write(&kvm->mmu_lock);
-
-	return kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm);
-}
-
-/*
- * While the old readers left, a vCPU may have made shadow pages, and have counted
- * them in the shared arrays.  A frame that a cut goes through keeps its count on
- * both sides: too high only costs huge mappings.
- */
-static void carry_counts(const struct kvm_memory_slot *slot,
-			 struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
-{
-	unsigned short *from_track = *compat_write_track(from);
-	unsigned short *to_track = *compat_write_track(to);
-	gfn_t last = slot->base_gfn + slot->npages - 1;
-	unsigned long i;
-	int level;
-
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
-		memcpy(to->lpage_info[level - PG_LEVEL_2M], from->lpage_info[level - PG_LEVEL_2M],
-		       (lpage_index(slot, last, level) + 1) * sizeof(struct kvm_lpage_info));
-
-	for (i = 0; from_track && i < slot->npages; i++) {
-		if (from_track[i])
-			to_track[i] = from_track[i];
-	}
-}
-
 /* Move a new slot, which is live, from its part of the span's arrays to its own. */
 static void move_to_own(struct layout_change *c, struct kvm_memory_slot *slot,
 			struct kvm_arch_memory_slot own)
 {
 	struct kvm_arch_memory_slot part = part_of_span(c, &c->retired[0], slot);
 
-	if (has_counted(c->kvm))
-		carry_counts(slot, &part, &own);
+	move_arrays(c, slot, &part, &own);
 
 	/* What it did not share, KVM may have given it with the first shadow root. */
-	memcpy(own.rmap, slot->arch.rmap, sizeof(own.rmap));
+	if (!part.rmap[0])
+		memcpy(own.rmap, slot->arch.rmap, sizeof(own.rmap));
 	if (!*compat_write_track(&part))
 		*compat_write_track(&own) = *compat_write_track(&slot->arch);
 
@@ -362,7 +396,7 @@ void arch_layout_settle(struct layout_change *c)
 	unsigned int i;
 
 	mutex_lock(&kvm->slots_arch_lock);
-	write_lock(&kvm->mmu_lock);
+	lock_mmu_to_move(kvm, leave_rmaps_of_span(c), false);
 
 	if (!span_is_old(c))
 		lpage_hold(c->span, c->old, c->nr_old, -1);
@@ -381,7 +415,7 @@ void arch_layout_settle(struct layout_change *c)
 	 * Faults may be reading the counts that a slot has just moved away from.
 	 * Where a tail is to go, they are gone when it is.
 	 */
-	if (moved && shared_write_track(c, &c->retired[0]) && !c->tail)
+	if (moved && shares_write_track(c, &c->retired[0]) && !c->tail)
 		synchronize_srcu_expedited(&kvm->srcu);
 }
 
@@ -418,7 +452,9 @@ void arch_layout_retire(struct layout_change *c)
 
 		return_standin(c->standin, &c->tail->arch);
 		memset(c->tail->arch.lpage_info, 0, sizeof(c->tail->arch.lpage_info));
-		if (*track == *compat_write_track(&part))
+		if (part.rmap[0])
+			memset(c->tail->arch.rmap, 0, sizeof(c->tail->arch.rmap));
+		if (*compat_write_track(&part))
 			*track = NULL;
 	}
 

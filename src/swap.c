@@ -7,12 +7,16 @@
 #include "swap.h"
 #include "wrapper/kvm.h"
 
-/*
- * Wait until no MMU notifier is between its start and its end, and keep new
- * ones from starting.  slots_lock makes this the only waiter, as the rcuwait
- * demands.
+/**
+ * slots_lock_out_notifiers() - wait until no MMU notifier is between its start and its end
+ * @kvm: the VM
+ *
+ * New ones are kept from starting until mn_invalidate_lock is released.
+ *
+ * Context: slots_lock held, which makes this the only waiter, as the rcuwait demands.
+ *	Sleeps; returns with mn_invalidate_lock held.
  */
-static void lock_out_notifiers(struct kvm *kvm)
+void slots_lock_out_notifiers(struct kvm *kvm)
 	__acquires(&kvm->mn_invalidate_lock)
 {
 	lockdep_assert_held(&kvm->slots_lock);
@@ -54,7 +58,7 @@ u64 slots_swap(struct kvm *kvm, u16 as_id)
 	set->generation = __kvm_memslots(kvm, as_id)->generation |
 			  KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS;
 
-	lock_out_notifiers(kvm);
+	slots_lock_out_notifiers(kvm);
 	rcu_assign_pointer(kvm->memslots[as_id], set);
 	spin_unlock(&kvm->mn_invalidate_lock);
 
