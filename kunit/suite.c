@@ -807,6 +807,43 @@ static void arrays_are_moved(struct kunit *test)
 	}
 }
 
+/* Whether the counts of @slot, if its arrays began where @arch does, are those of a new slot. */
+static void expect_counts_of_new(struct kunit *test, struct kvm_memory_slot *slot,
+				 const struct kvm_arch_memory_slot *arch)
+{
+	struct kvm_memory_slot *like = new_slot(test, 0, slot->base_gfn, slot->npages,
+						slot->userspace_addr);
+	int level;
+
+	give_lpage_info(test, like);
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		KUNIT_EXPECT_MEMEQ(test, arch->lpage_info[level - PG_LEVEL_2M],
+				   like->arch.lpage_info[level - PG_LEVEL_2M],
+				   nr_elements(slot, level) * sizeof(struct kvm_lpage_info));
+}
+
+/* What the first piece finds at the start of the whole's arrays is as if it had been new. */
+static void first_piece_takes_over(struct kunit *test)
+{
+	struct kvm_memory_slot *pieces[8];
+	unsigned int round, nr, i;
+
+	for (round = 0; round < 200; round++) {
+		struct kvm_memory_slot *span = random_slot(test);
+
+		give_lpage_info(test, span);
+		nr = cut_randomly(test, span, pieces, ARRAY_SIZE(pieces));
+		lpage_hold(span, pieces, nr, 1);
+		expect_counts_of_new(test, pieces[0], &span->arch);
+
+		for (i = 0; i < 20; i++)
+			lpage_info(span, span->base_gfn + below(span->npages),
+				   PG_LEVEL_2M + below(2))->disallow_lpage += 1 + below(3);
+		arrays_reset_counts(span);
+		expect_counts_of_new(test, span, &span->arch);
+	}
+}
+
 static int suite_init(struct kunit_suite *suite)
 {
 	u32 used = seed ?: get_random_u32();
@@ -833,6 +870,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(ring_entries_are_renamed),
 	KUNIT_CASE(ring_is_walked),
 	KUNIT_CASE(arrays_are_moved),
+	KUNIT_CASE(first_piece_takes_over),
 	{}
 };
 

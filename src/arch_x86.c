@@ -9,9 +9,9 @@
  * must not disagree.  So they share: all of them use the arrays of one slot, the
  * span, and it does not matter which one a fault holds.
  *
- * Where the span is a new slot, it keeps them.  Where it is an old one, each new
- * slot moves to arrays of its own when the old readers are gone; unless it has
- * the span's shape, and takes them over.
+ * Where the span is a new slot, it keeps them.  Where it is an old one, the first new
+ * slot takes them over, if that does not waste much; the others move to arrays of
+ * their own when the old readers are gone.
  */
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -29,10 +29,16 @@ static bool span_is_old(const struct layout_change *c)
 	return c->span == c->old[0];
 }
 
-/* Does a new slot end up with the arrays that an old span had? */
+/*
+ * Does a new slot end up with the arrays that an old span had?  The first one can: what
+ * it needs is at their start, and its counts are right, for what the span does not cut and
+ * the new slots do is held.  Nothing is moved then.  A small one leaves the arrays, lest
+ * it keep memory that the whole span needed.
+ */
 static bool takes_over(const struct layout_change *c, const struct kvm_memory_slot *new)
 {
-	return span_is_old(c) && new != c->tail && new->npages == c->span->npages;
+	return span_is_old(c) && new == c->new[0] && new != c->tail &&
+	       new->npages >= c->span->npages / 2;
 }
 
 /* Does a new slot need arrays of its own? */
@@ -167,6 +173,23 @@ static void return_standin(const struct standin *standin, struct kvm_arch_memory
 		*compat_write_track(arch) = NULL;
 }
 
+/* Leave to a slot that goes only those of its arrays that no other slot has. */
+static void disown_arrays(struct kvm_arch_memory_slot *arch, struct kvm_arch_memory_slot *other)
+{
+	int i;
+
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		if (arch->rmap[i] == other->rmap[i])
+			arch->rmap[i] = NULL;
+	}
+	for (i = 0; i < KVM_NR_PAGE_SIZES - 1; i++) {
+		if (arch->lpage_info[i] == other->lpage_info[i])
+			arch->lpage_info[i] = NULL;
+	}
+	if (*compat_write_track(arch) == *compat_write_track(other))
+		*compat_write_track(arch) = NULL;
+}
+
 /* Faults read the write-tracking counts without mmu_lock, inside a read section. */
 static void publish_arrays(struct kvm_memory_slot *slot, struct kvm_arch_memory_slot *arch)
 {
@@ -271,6 +294,13 @@ static void move_arrays(struct layout_change *c, const struct kvm_memory_slot *s
 		arrays_move_rmaps(slot, from, to);
 }
 
+/* What cuts and mergers added too much to a slot's counts goes when nothing is counted. */
+static void forget_counts(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	if (slot->arch.rmap[0] && !has_counted(kvm))
+		arrays_reset_counts(slot);
+}
+
 /**
  * arch_layout_share() - let both layouts use the same arrays
  * @c: the change
@@ -327,6 +357,9 @@ int arch_layout_share(struct layout_change *c)
 	return 0;
 }
 
+/* In pages: 6.1 does not yield mmu_lock where it walks rmaps. */
+#define ZAP_STEP	((gfn_t)SZ_64M >> PAGE_SHIFT)
+
 /**
  * arch_layout_zap() - take the mappings of a new slot from the vCPUs
  * @c: the change; @c->zap is the slot
@@ -340,11 +373,18 @@ int arch_layout_share(struct layout_change *c)
 void arch_layout_zap(struct layout_change *c)
 {
 	struct kvm_memory_slot *slot = c->zap;
+	gfn_t gfn, end = slot->base_gfn + slot->npages;
 	struct kvm *kvm = c->kvm;
 
 	write_lock(&kvm->mmu_lock);
+	for (gfn = slot->base_gfn; gfn < end; gfn += ZAP_STEP) {
+		unmap_range(kvm, slot, gfn, min(gfn + ZAP_STEP, end), true);
+		if (rwlock_needbreak(&kvm->mmu_lock) || need_resched()) {
+			kvm_flush_remote_tlbs(kvm);
+			cond_resched_rwlock_write(&kvm->mmu_lock);
+		}
+	}
 	/* 6.12 can flush a part while it yields and then say that nothing is left to flush. */
-	unmap_range(kvm, slot, slot->base_gfn, slot->base_gfn + slot->npages, true);
 	kvm_flush_remote_tlbs(kvm);
 	write_unlock(&kvm->mmu_lock);
 
@@ -405,6 +445,8 @@ void arch_layout_settle(struct layout_change *c)
 		if (needs_own(c, c->new[i])) {
 			move_to_own(c, c->new[i], c->own[i]);
 			moved = true;
+		} else if (takes_over(c, c->new[i])) {
+			forget_counts(kvm, c->new[i]);
 		}
 	}
 
@@ -448,21 +490,16 @@ void arch_layout_retire(struct layout_change *c)
 	if (c->tail) {
 		/* Its part of the span's arrays is not its own; what KVM gave it is. */
 		struct kvm_arch_memory_slot part = part_of_span(c, &c->retired[0], c->tail);
-		unsigned short **track = compat_write_track(&c->tail->arch);
 
 		return_standin(c->standin, &c->tail->arch);
-		memset(c->tail->arch.lpage_info, 0, sizeof(c->tail->arch.lpage_info));
-		if (part.rmap[0])
-			memset(c->tail->arch.rmap, 0, sizeof(c->tail->arch.rmap));
-		if (*compat_write_track(&part))
-			*track = NULL;
+		disown_arrays(&c->tail->arch, &part);
 	}
 
 	for (i = 0; i < c->nr_old; i++)
 		c->old[i]->arch = c->retired[i];
 
 	if (takes_over(c, c->new[0]))
-		memset(&c->old[0]->arch, 0, sizeof(c->old[0]->arch));
+		disown_arrays(&c->old[0]->arch, &c->new[0]->arch);
 
 	standin_put(c->standin);
 }

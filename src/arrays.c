@@ -64,6 +64,29 @@ void arrays_carry_counts(const struct kvm_memory_slot *slot,
 }
 
 /**
+ * arrays_reset_counts() - make a slot's counts what its shape makes them
+ * @slot: the slot
+ *
+ * Context: mmu_lock held for write, in which it has been seen that nothing else is counted.
+ */
+void arrays_reset_counts(struct kvm_memory_slot *slot)
+{
+	unsigned long i, nr;
+	int level;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		struct kvm_lpage_info *info = slot->arch.lpage_info[level - PG_LEVEL_2M];
+		gfn_t gfn = slot->base_gfn;
+
+		nr = nr_elements(slot, level);
+		for (i = 0; i < nr; i++) {
+			info[i].disallow_lpage = lpage_cut(slot, gfn, level);
+			gfn = (gfn | (KVM_PAGES_PER_HPAGE(level) - 1)) + 1;
+		}
+	}
+}
+
+/**
  * arrays_move_rmaps() - move the rmaps of a slot's pages from one set of arrays to another
  * @slot: the slot
  * @from: where its arrays begin

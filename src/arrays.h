@@ -10,6 +10,7 @@
 
 void arrays_carry_counts(const struct kvm_memory_slot *slot,
 			 struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to);
+void arrays_reset_counts(struct kvm_memory_slot *slot);
 void arrays_move_rmaps(const struct kvm_memory_slot *slot,
 		       struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to);
 

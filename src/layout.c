@@ -178,8 +178,8 @@ static void layout_release(struct layout_change *c)
  * Context: slots_lock held; sleeps, and waits for readers of the slot sets, so
  *	the caller must not be one that a vCPU waits for.
  * Return: how often the sets were swapped, or a negative error with nothing
- *	changed: -ENOMEM, -EINVAL beyond the highest gfn, -EOPNOTSUPP or -EBUSY
- *	from arch_layout_prepare() and arch_layout_share().
+ *	changed: -ENOMEM, -EINVAL beyond the highest gfn, or what arch_layout_share()
+ *	returns.
  */
 int layout_replace(struct layout_change *c)
 {
