@@ -38,6 +38,7 @@
 #include "dirty_ring.h"
 #include "host.h"
 #include "layout_model.h"
+#include "level.h"
 #include "memslot_ops.h"
 #include "ops.h"
 
@@ -1452,7 +1453,7 @@ static void make_vm(void)
 	for (i = 0; i < opt.nr_vcpus; i++) {
 		notes->note[i].page = NO_PAGE;
 		runners[i].id = i;
-		runners[i].vcpu = vm_vcpu_add(vm, i, guest_code);
+		runners[i].vcpu = level_vcpu_add(vm, i, guest_code);
 		vcpu_args_set(runners[i].vcpu, 2, NOTES_GPA, i);
 	}
 }

@@ -34,6 +34,7 @@
 #include "host.h"
 #include "host_noise.h"
 #include "layout_model.h"
+#include "level.h"
 #include "memslot_ops.h"
 #include "ops.h"
 
@@ -1868,7 +1869,7 @@ static void make_vm(void)
 		notes->note[i].page = NO_PAGE;
 		notes->note[i].exec_page = NO_PAGE;
 		runners[i].id = i;
-		runners[i].vcpu = vm_vcpu_add(vm, i, guest_code);
+		runners[i].vcpu = level_vcpu_add(vm, i, guest_code);
 		vcpu_args_set(runners[i].vcpu, 2, NOTES_GPA, i);
 	}
 }

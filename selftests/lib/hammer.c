@@ -7,6 +7,7 @@
 #include "ucall_common.h"
 
 #include "hammer.h"
+#include "level.h"
 
 #define NOTES_GPA	(2 * GIGA_SIZE)
 #define STAMP		(0x5eedUL << 48)
@@ -520,7 +521,7 @@ static void start_vcpu(struct hammer *h, int id)
 	struct runner *r = &h->runner[id];
 
 	r->h = h;
-	r->vcpu = vm_vcpu_add(h->vm, id, guest_code);
+	r->vcpu = level_vcpu_add(h->vm, id, guest_code);
 	vcpu_args_set(r->vcpu, 2, NOTES_GPA, id);
 	r->faults = counter_open(vcpu_get_stats_fd(r->vcpu), "pf_taken");
 	pthread_create(&r->thread, NULL, runner_main, r);

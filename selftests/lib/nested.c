@@ -54,7 +54,7 @@ struct nested {
 
 /* All is allowed, and accessed and dirty, so that nobody has to say so later. */
 #define TABLE		0x67
-#define PAGE_2M		0xe7
+#define HUGE_PAGE	0xe7
 
 static uint64_t *new_table(struct kvm_vm *vm, uint64_t *gpa)
 {
@@ -71,20 +71,48 @@ uint64_t nested_directory_entry(struct kvm_vm *vm, uint64_t word)
 	return table | TABLE;
 }
 
+/* A directory through which L2 sees a GiB of memory as L1 does. */
+static uint64_t identity_directory(struct kvm_vm *vm, uint64_t gib)
+{
+	uint64_t directory, *entry = new_table(vm, &directory);
+	int i;
+
+	for (i = 0; i < 512; i++)
+		entry[i] = (gib * GIGA_SIZE + i * HUGE_SIZE) | HUGE_PAGE;
+	return directory;
+}
+
+/* Returns the root, and where entries for the GiBs go. */
+static uint64_t new_root(struct kvm_vm *vm, uint64_t **entry)
+{
+	uint64_t root, pointers;
+
+	*entry = new_table(vm, &pointers);
+	*new_table(vm, &root) = pointers | TABLE;
+	return root;
+}
+
 /* L2 sees the first GiB of memory as L1 does: there the library's own slot is. */
 static uint64_t make_nested_table(struct kvm_vm *vm, uint64_t second_directory)
 {
-	uint64_t root, pointers, directory, *entry;
-	int i;
+	uint64_t root, *entry;
 
-	entry = new_table(vm, &directory);
-	for (i = 0; i < 512; i++)
-		entry[i] = i * HUGE_SIZE | PAGE_2M;
-	entry = new_table(vm, &pointers);
-	entry[0] = directory | TABLE;
+	root = new_root(vm, &entry);
+	entry[0] = identity_directory(vm, 0) | TABLE;
 	if (second_directory)
 		entry[1] = second_directory | TABLE;
-	*new_table(vm, &root) = pointers | TABLE;
+	return root;
+}
+
+uint64_t nested_identity(struct kvm_vm *vm)
+{
+	uint64_t root, *entry;
+	int gib;
+
+	root = new_root(vm, &entry);
+	for (gib = 0; gib < 512; gib++)
+		entry[gib] = gib < 8 ? identity_directory(vm, gib) | TABLE :
+				       (gib * GIGA_SIZE) | HUGE_PAGE;
 	return root;
 }
 

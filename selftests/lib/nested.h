@@ -23,6 +23,12 @@ bool nested_is_possible(void);
 struct nested *nested_add(struct kvm_vm *vm, int id, uint64_t directory);
 
 /*
+ * A new nested page table through which L2 sees all memory as L1 does: of pages of 1 GiB, but
+ * for the first gigabytes, which are of 2 MiB.
+ */
+uint64_t nested_identity(struct kvm_vm *vm);
+
+/*
  * For a page directory: the entry of a table, new in guest memory, whose first
  * page has this word at its start.
  */

@@ -5,6 +5,7 @@
 #include "kvm_util.h"
 #include "processor.h"
 
+#include "level.h"
 #include "probe.h"
 
 #define PORT_DONE	0x30
@@ -371,7 +372,7 @@ struct probe *probe_create(const struct probe_config *config)
 		vm_vaddr_t note = vm_vaddr_alloc_page(p->vm);
 
 		r->p = p;
-		r->vcpu = vm_vcpu_add(p->vm, i, guest_code);
+		r->vcpu = level_vcpu_add(p->vm, i, guest_code);
 		r->note = addr_gva2hva(p->vm, note);
 		r->note->mmio = PROBE_GPA + size - PAGE_SIZE;
 		vcpu_args_set(r->vcpu, 2, note, i);

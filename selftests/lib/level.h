@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * At which level the vCPUs of a test run its code: in the VM itself, L1, or in a guest
+ * of that, L2.
+ *
+ * The environment variable LEVEL says so: "L2-npt" is with nested paging, so that KVM shadows
+ * L1's nested page tables, and "L2" without, on L1's own page tables. The code does not
+ * notice: it never leaves to L1, but straight to KVM and user space.
+ */
+#ifndef SELFTESTS_LEVEL_H
+#define SELFTESTS_LEVEL_H
+
+#include <stdbool.h>
+
+#include "kvm_util.h"
+
+/* Whether tests run in L2, and whether KVM shadows nested page tables for that. */
+bool level_is_2(void);
+bool level_shadows(void);
+
+/* vm_vcpu_add() at that level; vcpu_args_set() works as ever. */
+struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code);
+
+#endif
