@@ -91,6 +91,43 @@ void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages)
 	return mem;
 }
 
+/* Objects in use in a cache of the kernel's. */
+static long objects_in_use(const char *cache)
+{
+	char path[100], name[64], line[256];
+	long active = -1, n;
+	FILE *f;
+
+	/* Else those that a CPU keeps at hand count as well. */
+	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", cache);
+	host_write(path, "1");
+
+	f = fopen("/proc/slabinfo", "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %ld", name, &n) == 2 && !strcmp(name, cache))
+			active = n;
+	}
+	if (f)
+		fclose(f);
+	TEST_ASSERT(active >= 0, "the kernel has no cache %s by itself", cache);
+	return active;
+}
+
+static bool shadow_pages_are_gone(void *arg)
+{
+	return !objects_in_use("kvm_mmu_page_header") &&
+	       !objects_in_use("pte_list_desc");
+}
+
+void host_assert_no_shadow_pages(void)
+{
+	/* The TDP MMU frees its pages after a grace period of RCU. */
+	TEST_ASSERT(host_wait_seconds(30, shadow_pages_are_gone, NULL),
+		    "KVM has %ld shadow pages and %ld entries of rmaps left",
+		    objects_in_use("kvm_mmu_page_header"),
+		    objects_in_use("pte_list_desc"));
+}
+
 bool host_wait_seconds(int seconds, bool (*done)(void *arg), void *arg)
 {
 	int i;

@@ -45,6 +45,12 @@ enum host_pages {
 void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages);
 
 /*
+ * Fails the test if KVM has a shadow page or an entry of an rmap left. No VM may be there;
+ * each cache of the kernel's must be one by itself (slab_nomerge).
+ */
+void host_assert_no_shadow_pages(void);
+
+/*
  * Waits until @done returns true, for as long as a hung machine would be
  * told from a slow one, or for some seconds; false if it never did.
  */

@@ -73,7 +73,8 @@ static void advise(uint64_t random, int advice)
 
 static void noise_own(uint64_t random)
 {
-	config.own(random);
+	if (config.own)
+		config.own(random);
 }
 
 static void noise_discard(uint64_t random)

@@ -19,7 +19,7 @@ struct noise_config {
 	bool thp;			/* advise huge pages, and against them */
 	bool hugetlb;			/* leave out what these cannot do */
 	uint64_t seed;
-	/* One more kind of noise; @random is for it to choose by. */
+	/* One more kind of noise, or NULL; @random is for it to choose by. */
 	void (*own)(uint64_t random);
 };
 
