@@ -55,7 +55,6 @@ FIXTURE_SETUP(alloc_fail)
 {
 	self->vm = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	REQUIRE(!host_write(FAIL_NTH, "0"), "no CONFIG_FAULT_INJECTION");
 	REQUIRE(!host_write(SLAB "ignore-gfp-wait", "N") &&
 		!host_write(PAGES "ignore-gfp-wait", "N") &&

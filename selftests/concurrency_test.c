@@ -275,7 +275,6 @@ TEST(grow_amid_everything)
 	int dev[2], i;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	host_seed();
 	make_scene(&s);
 	dev[0] = memslot_ops_open(hammer_vm(s.h));
@@ -319,7 +318,6 @@ TEST(grow_under_the_vcpus_feet)
 	int dev, i, err;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	host_seed();
 	make_scene(&s);
 	dev = memslot_ops_open(hammer_vm(s.h));

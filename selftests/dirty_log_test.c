@@ -142,8 +142,7 @@ static bool handles_dirty_logs(void)
 	int dev;
 
 	if (!memslot_ops_present() ||
-	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY) ||
-	    !memslot_ops_handles_paging())
+	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY))
 		return false;
 	vm = vm_create_barebones();
 	dev = memslot_ops_open(vm);

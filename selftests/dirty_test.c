@@ -338,7 +338,6 @@ FIXTURE_SETUP(bitmap)
 {
 	self->w.p = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);
-	REQUIRE_PAGING();
 	REQUIRE(has_feature(KVM_MEMSLOT_FEATURE_DIRTY_BITMAP),
 		"the module does not handle dirty bitmaps");
 	world_make(&self->w, 0, variant->mode);
@@ -865,7 +864,6 @@ FIXTURE_SETUP(ring)
 {
 	self->w.p = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);
-	REQUIRE_PAGING();
 	REQUIRE(has_feature(KVM_MEMSLOT_FEATURE_DIRTY_RING),
 		"the module does not handle dirty rings");
 	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),

@@ -12,6 +12,8 @@
 
 #include "host.h"
 #include "memslot_ops.h"
+#include "nested.h"
+#include "ops.h"
 
 #define ID		5
 #define ID_BEHIND	6
@@ -327,17 +329,36 @@ TEST_F(errors, eio_from_another_process)
 	assert_unchanged();
 }
 
-/* Until the module handles shadow paging: hosts that do not use the TDP MMU. */
-TEST_F(errors, eopnotsupp_shadow_paging)
+/* VMs without the TDP MMU, and those with both: none is refused any operation. */
+TEST_F(errors, none_for_shadow_paging)
 {
-	REQUIRE(!host_has_tdp_mmu(), "the host uses the TDP MMU");
-	REQUIRE(!(memslot_ops_features(self->dev) &
-		  KVM_MEMSLOT_FEATURE_SHADOW_PAGING),
-		"the module handles shadow paging");
+	const struct kvm_memslot_cut cut = {
+		.offset = PAGES * PAGE_SIZE,
+		.slot = 30,
+	};
 
-	/* The guest has run, so there is a shadow root. */
+	REQUIRE_ALL_OPS();
+	TEST_ASSERT(memslot_ops_features(self->dev) &
+		    KVM_MEMSLOT_FEATURE_SHADOW_PAGING,
+		    "the module does not say that it handles shadow paging");
+	if (host_has_tdp_mmu()) {
+		REQUIRE(nested_is_possible(), "no nested SVM");
+		nested_run(nested_add(self->vm, 1, 0));
+	}
 	assert_unchanged();
-	assert_fails(grow(ID, (PAGES + 1) * PAGE_SIZE), EOPNOTSUPP);
+
+	TEST_ASSERT_EQ(grow(ID, (PAGES + 1) * PAGE_SIZE), 0);
+	TEST_ASSERT_EQ(slot_split(self->dev, ID, 1, &cut), 0);
+	TEST_ASSERT_EQ(slot_set_readonly(self->dev, cut.slot, true), 0);
+	TEST_ASSERT_EQ(guest_reads(self->vcpu, self->where, PAGES),
+		       0xfeed0000 + PAGES);
+	TEST_ASSERT_EQ(slot_set_readonly(self->dev, cut.slot, false), 0);
+	TEST_ASSERT_EQ(slot_merge(self->dev, ID, 1, &cut.slot), 0);
+	TEST_ASSERT_EQ(slot_shrink(self->dev, ID, PAGES * PAGE_SIZE, NULL), 0);
+	assert_unchanged();
+	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 6);
+	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 7);
+	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
 }
 
 /* Private memory. */

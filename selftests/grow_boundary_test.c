@@ -144,7 +144,6 @@ TEST(giant_frames_by_shape)
 	int i, j, dev;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	h = hammer_create(&config);
 	dev = memslot_ops_open(hammer_vm(h));
 	hammer_slot(h, ends[0] * PAGE_SIZE);
@@ -181,7 +180,6 @@ TEST(giant_page)
 	int dev;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	host_write(HUGE_1G, "1");
 	config.mem = mmap(NULL, GIGA_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |

@@ -198,7 +198,6 @@ TEST(ten_thousand_grows)
 	int nr_before, nr_after, i;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	host_seed();
 	mem = host_map(NR_SLOTS * SPACE, HUGE_SIZE, 0, HOST_PAGES_4K);
 

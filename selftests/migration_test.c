@@ -1637,8 +1637,6 @@ static void skip_what_is_not_there(void)
 	if (!memslot_ops_present() ||
 	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY))
 		ksft_exit_skip("the module is not loaded, or lacks operations\n");
-	if (!memslot_ops_handles_paging())
-		ksft_exit_skip("the module does not handle shadow paging\n");
 	if (!(features() & (uses_ring() ? KVM_MEMSLOT_FEATURE_DIRTY_RING :
 					  KVM_MEMSLOT_FEATURE_DIRTY_BITMAP)))
 		ksft_exit_skip("the module does not handle dirty logs of this mode\n");

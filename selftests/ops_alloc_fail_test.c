@@ -61,7 +61,6 @@ FIXTURE_SETUP(alloc_fail)
 {
 	self->vm = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE_PAGING();
 	REQUIRE(!host_write(FAIL_NTH, "0"), "no CONFIG_FAULT_INJECTION");
 	REQUIRE(!host_write(SLAB "ignore-gfp-wait", "N") &&
 		!host_write(PAGE_ALLOC "ignore-gfp-wait", "N") &&

@@ -75,7 +75,6 @@ FIXTURE_SETUP(concurrency)
 
 	self->p = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE_PAGING();
 	host_seed();
 	self->p = probe_create(&config);
 	self->dev[0] = memslot_ops_open(probe_vm(self->p));

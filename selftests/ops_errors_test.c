@@ -58,7 +58,6 @@ FIXTURE_SETUP(errors)
 
 	self->p = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE_PAGING();
 	self->p = probe_create(&config);
 	self->vm = probe_vm(self->p);
 	self->dev = memslot_ops_open(self->vm);

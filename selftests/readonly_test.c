@@ -53,7 +53,6 @@ FIXTURE_SETUP(readonly)
 
 	self->p = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);
-	REQUIRE_PAGING();
 	REQUIRE(kvm_has_cap(KVM_CAP_READONLY_MEM), "no read-only slots");
 	host_seed();
 	self->p = probe_create(&config);

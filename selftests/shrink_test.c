@@ -49,7 +49,8 @@ static uint64_t next_end(uint64_t pages, int step)
 /*
  * Every other time the vCPUs keep off the mapping that the new end cuts, and
  * must not take a single fault; else they are all over what stays, and may
- * take one for each page of the mapping and each vCPU.
+ * take one for each page of the mapping and each vCPU.  Where all may be zapped,
+ * faults prove nothing, and all that stays must come back.
  */
 TEST_F(under_load, shrink)
 {
@@ -78,7 +79,7 @@ TEST_F(under_load, shrink)
 		faults = hammer_faults(self->h);
 		assert_shrink(self->dev, HAMMER_SLOT, end);
 		hammer_wait(self->h, 100);
-		if (step / 4 % 2 && quiet)
+		if (step / 4 % 2 && quiet && !host_shadows_pages())
 			TEST_ASSERT(hammer_faults(self->h) == faults,
 				    "SHRINK from %lu to %lu pages: %lu faults on the first %lu",
 				    pages, end, hammer_faults(self->h) - faults,
@@ -86,7 +87,8 @@ TEST_F(under_load, shrink)
 
 		hammer_sweep(self->h, 0, end, HAMMER_ALL);
 		faults = hammer_faults(self->h) - faults;
-		TEST_ASSERT(faults <= most * variant->nr_vcpus,
+		TEST_ASSERT(faults <= most * variant->nr_vcpus ||
+			    host_shadows_pages(),
 			    "SHRINK from %lu to %lu pages: %lu faults on what stays, %lu mapped small then",
 			    pages, end, faults, most);
 		spent += faults;
@@ -149,7 +151,6 @@ FIXTURE_SETUP(tail)
 
 	self->p = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
 	host_seed();
 	self->p = probe_create(&config);
 	self->dev = memslot_ops_open(probe_vm(self->p));
@@ -346,7 +347,7 @@ TEST_F(tail, parts_of_a_cut_frame_are_strangers)
 		TEST_ASSERT_EQ(*(uint64_t *)(self->mem + i * PAGE_SIZE), 5 * i);
 }
 
-/* Size 0 removes the slot; other slots keep their mappings. */
+/* Size 0 removes the slot; other slots keep their mappings, if they can. */
 TEST_F(tail, size_0_removes_the_slot)
 {
 	enum { NR = 4, SPACE = TAIL_PAGES / NR, GONE = 2 };
@@ -385,8 +386,8 @@ TEST_F(tail, size_0_removes_the_slot)
 				       faults);
 			break;
 		}
-		TEST_ASSERT(!faults, "%lu faults on pages of other slots",
-			    faults);
+		TEST_ASSERT(!faults || host_shadows_pages(),
+			    "%lu faults on pages of other slots", faults);
 		for (i = GONE * SPACE; i < (GONE + 1) * SPACE; i++)
 			TEST_ASSERT(probe_is_mmio(self->p, PROBE_GPA +
 						  i * PAGE_SIZE),
@@ -433,7 +434,8 @@ TEST_F(boundary, no_mapping_crosses_the_end)
 		want = hammer_whole_frames(self->h, 0, end);
 		got = hammer_huge_mappings(self->h);
 		/* The frame before an aligned cut comes back when touched. */
-		TEST_ASSERT(got <= want && got + 1 >= want,
+		TEST_ASSERT(got <= want &&
+			    (got + 1 >= want || host_shadows_pages()),
 			    "SHRINK from %lu to %lu pages leaves %lu huge mappings where %lu frames are whole",
 			    pages, end, got, want);
 		hammer_sweep(self->h, 0, end, HAMMER_ALL);
@@ -463,7 +465,6 @@ TEST(giant_frames_by_shape)
 	int i, j, dev;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
 	h = hammer_create(&config);
 	dev = memslot_ops_open(hammer_vm(h));
 	hammer_slot(h, ends[0] * PAGE_SIZE);
@@ -500,7 +501,6 @@ TEST(giant_page)
 	int dev;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
 	host_write(HUGE_1G, "1");
 	config.mem = mmap(NULL, GIGA_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
@@ -571,7 +571,6 @@ FIXTURE_SETUP(held)
 
 	self->p = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
-	REQUIRE_PAGING();
 	self->uffd = uffd_open();
 	REQUIRE(self->uffd >= 0, "no userfaultfd");
 	REQUIRE(trace_start(), "no tracefs to tell when SHRINK has swapped");

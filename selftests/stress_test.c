@@ -2044,8 +2044,6 @@ int main(int argc, char *argv[])
 	if (!memslot_ops_present() ||
 	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY))
 		ksft_exit_skip("the module is not loaded, or lacks operations\n");
-	if (!memslot_ops_handles_paging())
-		ksft_exit_skip("the module does not handle shadow paging\n");
 	if (opt.backing == BACKING_HUGETLB)
 		host_write("/proc/sys/vm/nr_hugepages", "32");
 

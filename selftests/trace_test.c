@@ -20,7 +20,6 @@ FIXTURE_SETUP(trace)
 {
 	self->vm = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE_PAGING();
 	REQUIRE(trace_start(), "no tracefs with the module's events");
 	self->vm = vm_create_barebones();
 	self->dev = memslot_ops_open(self->vm);

@@ -56,7 +56,6 @@ FIXTURE_SETUP(boundary)
 
 	self->h = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE_PAGING();
 	host_seed();
 	self->h = hammer_create(&config);
 	self->dev = memslot_ops_open(hammer_vm(self->h));

@@ -506,9 +506,15 @@ static void make_memory(struct hammer *h)
 	if (!c->sparse)
 		hammer_populate(h, 0, c->max_size / PAGE_SIZE);
 
-	/* All that can ever be in the slot is mapped in the guest already. */
+	/*
+	 * All that can ever be in the slot is mapped in the guest already, by
+	 * pages as large as fit: KVM shadows none by a larger one.
+	 */
 	if (c->guest_4k)
 		virt_map(h->vm, c->gpa, c->gpa, c->max_size / PAGE_SIZE);
+	else if (!(c->gpa % GIGA_SIZE) && !(c->max_size % GIGA_SIZE) &&
+		 kvm_cpu_has(X86_FEATURE_GBPAGES))
+		virt_map_level(h->vm, c->gpa, c->gpa, c->max_size, PG_LEVEL_1G);
 	else
 		virt_map_level(h->vm, align_down(c->gpa, HUGE_SIZE),
 			       align_down(c->gpa, HUGE_SIZE),

@@ -39,9 +39,4 @@ do {									\
 	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);			\
 } while (0)
 
-/* Whether the page tables that the host uses are among what GROW can handle. */
-#define REQUIRE_PAGING()						\
-	REQUIRE(memslot_ops_handles_paging(),				\
-		"the module does not handle shadow paging")
-
 #endif

@@ -58,21 +58,9 @@ bool host_has_tdp_mmu(void)
 	return kvm_is_tdp_enabled() && get_kvm_param_bool("tdp_mmu");
 }
 
-bool memslot_ops_handles_paging(void)
+bool host_shadows_pages(void)
 {
-	struct kvm_vm *vm;
-	uint64_t features;
-	int dev;
-
-	if (host_has_tdp_mmu())
-		return true;
-
-	vm = vm_create_barebones();
-	dev = memslot_ops_open(vm);
-	features = memslot_ops_features(dev);
-	close(dev);
-	kvm_vm_free(vm);
-	return features & KVM_MEMSLOT_FEATURE_SHADOW_PAGING;
+	return !kvm_is_tdp_enabled();
 }
 
 uint64_t memslot_ops_attr(int dev, uint32_t group, uint64_t attr)

@@ -81,7 +81,6 @@ FIXTURE_SETUP(under_load)
 	self->h = NULL;
 	self->unrest = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE_PAGING();
 	host_seed();
 	if (variant->backing == BACKING_HUGETLB) {
 		host_write(HUGE_2M, "16");
