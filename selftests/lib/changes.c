@@ -88,6 +88,11 @@ const struct change changes[NR_CHANGES] = {
 	},
 };
 
+bool change_may_zap_all(const struct change *c)
+{
+	return c == &changes[CHANGE_SHRINK] && host_shadows_pages();
+}
+
 static int make_split(int dev, const struct layout *after)
 {
 	struct kvm_memslot_cut cuts[CHANGE_FRAMES] = {};

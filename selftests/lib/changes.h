@@ -36,12 +36,16 @@ struct change {
 	uint64_t stays;
 	/*
 	 * Those that the change must not cost a fault, by what backs them: all but
-	 * the mappings that a new boundary cuts, and the pages beside it.
+	 * the mappings that a new boundary cuts, and the pages beside it.  See
+	 * change_may_zap_all().
 	 */
 	uint64_t quiet[2];
 };
 
 extern const struct change changes[NR_CHANGES];
+
+/* Whether this host's KVM may zap all that is mapped: SHRINK among shadow pages. */
+bool change_may_zap_all(const struct change *c);
 
 /* Makes the operation; returns 0 or a positive errno. */
 int change_make(int dev, const struct change *c);

@@ -495,6 +495,24 @@ static void make_notes(struct hammer *h)
 	virt_map_level(h->vm, NOTES_GPA, NOTES_GPA, h->notes_size, PG_LEVEL_2M);
 }
 
+/*
+ * They are dirty from the start. While one is not, KVM shadows what it maps in
+ * parts read-only, and keeps that beside what it makes when the page is dirty:
+ * huge mappings would be counted twice.
+ */
+static void map_by_giant_pages(struct hammer *h)
+{
+	uint64_t gpa = h->config.gpa, end = gpa + h->config.max_size;
+
+	virt_map_level(h->vm, gpa, gpa, end - gpa, PG_LEVEL_1G);
+	for (; gpa < end; gpa += GIGA_SIZE) {
+		int level = PG_LEVEL_1G;
+
+		*__vm_get_page_table_entry(h->vm, gpa, &level) |=
+			PTE_ACCESSED_MASK | PTE_DIRTY_MASK;
+	}
+}
+
 static void make_memory(struct hammer *h)
 {
 	struct hammer_config *c = &h->config;
@@ -514,7 +532,7 @@ static void make_memory(struct hammer *h)
 		virt_map(h->vm, c->gpa, c->gpa, c->max_size / PAGE_SIZE);
 	else if (!(c->gpa % GIGA_SIZE) && !(c->max_size % GIGA_SIZE) &&
 		 kvm_cpu_has(X86_FEATURE_GBPAGES))
-		virt_map_level(h->vm, c->gpa, c->gpa, c->max_size, PG_LEVEL_1G);
+		map_by_giant_pages(h);
 	else
 		virt_map_level(h->vm, align_down(c->gpa, HUGE_SIZE),
 			       align_down(c->gpa, HUGE_SIZE),
