@@ -18,6 +18,7 @@
 #include "async.h"
 #include "boundary.h"
 #include "hammer.h"
+#include "level.h"
 #include "memslot_ops.h"
 #include "ops.h"
 #include "probe.h"
@@ -79,7 +80,7 @@ TEST_F(under_load, shrink)
 		faults = hammer_faults(self->h);
 		assert_shrink(self->dev, HAMMER_SLOT, end);
 		hammer_wait(self->h, 100);
-		if (step / 4 % 2 && quiet && !host_shadows_pages())
+		if (step / 4 % 2 && quiet && !level_shadows())
 			TEST_ASSERT(hammer_faults(self->h) == faults,
 				    "SHRINK from %lu to %lu pages: %lu faults on the first %lu",
 				    pages, end, hammer_faults(self->h) - faults,
@@ -88,7 +89,7 @@ TEST_F(under_load, shrink)
 		hammer_sweep(self->h, 0, end, HAMMER_ALL);
 		faults = hammer_faults(self->h) - faults;
 		TEST_ASSERT(faults <= most * variant->nr_vcpus ||
-			    host_shadows_pages(),
+			    level_shadows(),
 			    "SHRINK from %lu to %lu pages: %lu faults on what stays, %lu mapped small then",
 			    pages, end, faults, most);
 		spent += faults;
@@ -386,7 +387,7 @@ TEST_F(tail, size_0_removes_the_slot)
 				       faults);
 			break;
 		}
-		TEST_ASSERT(!faults || host_shadows_pages(),
+		TEST_ASSERT(!faults || level_shadows(),
 			    "%lu faults on pages of other slots", faults);
 		for (i = GONE * SPACE; i < (GONE + 1) * SPACE; i++)
 			TEST_ASSERT(probe_is_mmio(self->p, PROBE_GPA +
@@ -435,7 +436,7 @@ TEST_F(boundary, no_mapping_crosses_the_end)
 		got = hammer_huge_mappings(self->h);
 		/* The frame before an aligned cut comes back when touched. */
 		TEST_ASSERT(got <= want &&
-			    (got + 1 >= want || host_shadows_pages()),
+			    (got + 1 >= want || level_shadows()),
 			    "SHRINK from %lu to %lu pages leaves %lu huge mappings where %lu frames are whole",
 			    pages, end, got, want);
 		hammer_sweep(self->h, 0, end, HAMMER_ALL);
@@ -908,6 +909,7 @@ TEST_F(tail, prefault_meanwhile)
 	int round;
 
 	REQUIRE(kvm_has_cap(KVM_CAP_PRE_FAULT_MEMORY), "no KVM_PRE_FAULT_MEMORY");
+	REQUIRE(!level_shadows(), "it is for direct page tables");
 	sigaction(SIGUSR1, &action, NULL);
 	async_start(&prefault, call_prefault, &faulter);
 	faulter.thread = prefault.thread;

@@ -11,6 +11,7 @@
 #include "async.h"
 #include "boundary.h"
 #include "hammer.h"
+#include "level.h"
 #include "memslot_ops.h"
 #include "ops.h"
 #include "probe.h"
@@ -686,7 +687,7 @@ TEST_F(pieces, hole)
 			TEST_ASSERT_EQ(probe_read(self->p, PROBE_GPA +
 						  page * PAGE_SIZE), page);
 	}
-	if (!host_shadows_pages())
+	if (!level_shadows())
 		TEST_ASSERT_EQ(probe_faults(self->p), faults);
 	assert_all_there(self->p, c, 1);
 	TEST_ASSERT_EQ(munmap(self->mem + c->page[1] * PAGE_SIZE,

@@ -3,6 +3,7 @@
 #include "processor.h"
 
 #include "changes.h"
+#include "level.h"
 #include "ops.h"
 
 /* Numbers of slots are in disorder, as they may be. */
@@ -90,7 +91,7 @@ const struct change changes[NR_CHANGES] = {
 
 bool change_may_zap_all(const struct change *c)
 {
-	return c == &changes[CHANGE_SHRINK] && host_shadows_pages();
+	return c == &changes[CHANGE_SHRINK] && level_shadows();
 }
 
 static int make_split(int dev, const struct layout *after)

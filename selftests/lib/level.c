@@ -8,6 +8,7 @@
 #include "ucall_common.h"
 
 #include "level.h"
+#include "memslot_ops.h"
 #include "nested.h"
 
 /* ----------------------------------------------------------- the guest */
@@ -85,16 +86,16 @@ static bool level_is(const char *level)
 	return !strcmp(wanted, level);
 }
 
-bool level_shadows(void)
-{
-	return level_is("L2-npt");
-}
-
 bool level_is_2(void)
 {
-	TEST_ASSERT(level_is("L1") || level_is("L2") || level_shadows(),
+	TEST_ASSERT(level_is("L1") || level_is("L2") || level_is("L2-npt"),
 		    "LEVEL is not L1, L2 or L2-npt");
 	return !level_is("L1");
+}
+
+bool level_shadows(void)
+{
+	return level_is("L2-npt") || host_shadows_pages();
 }
 
 struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code)
@@ -114,7 +115,7 @@ struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code)
 	l1 = addr_gva2hva(vm, l1_gva);
 	l1->svm = (void *)svm;
 	l1->code = (uint64_t)code;
-	if (level_shadows())
+	if (level_is("L2-npt"))
 		l1->nested_cr3 = nested_identity(vm);
 
 	vcpu_regs_get(vcpu, &regs);

@@ -14,8 +14,13 @@
 
 #include "kvm_util.h"
 
-/* Whether tests run in L2, and whether KVM shadows nested page tables for that. */
 bool level_is_2(void);
+/*
+ * Whether KVM shadows page tables of the guest's: those of L2, or on a host without TDP all.
+ * Then SHRINK may zap as much as KVM's own delete does, that is, everything; and KVM
+ * write-protects pages for its own sake, those of the tables, and takes page faults that are
+ * the guest's.
+ */
 bool level_shadows(void);
 
 /* vm_vcpu_add() at that level; vcpu_args_set() works as ever. */

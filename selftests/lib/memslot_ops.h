@@ -21,12 +21,7 @@ bool memslot_ops_has(uint64_t op);
 
 /* Whether the host maps guest memory with the TDP MMU: no rmaps to care for. */
 bool host_has_tdp_mmu(void);
-/*
- * Whether all VMs run on shadow page tables, for want of TDP. Then SHRINK may zap
- * as much as KVM's own delete does, that is, everything; and KVM write-protects
- * pages for its own sake, those of the guest's page tables, and takes page faults
- * that are the guest's.
- */
+/* Whether all VMs run on shadow page tables, for want of TDP. */
 bool host_shadows_pages(void);
 
 int memslot_ops_probe(struct kvm_vm *vm);
