@@ -111,7 +111,7 @@ uint64_t nested_identity(struct kvm_vm *vm)
 
 	root = new_root(vm, &entry);
 	for (gib = 0; gib < 512; gib++)
-		entry[gib] = gib < 8 ? identity_directory(vm, gib) | TABLE :
+		entry[gib] = !gib ? identity_directory(vm, gib) | TABLE :
 				       (gib * GIGA_SIZE) | HUGE_PAGE;
 	return root;
 }

@@ -23,8 +23,8 @@ bool nested_is_possible(void);
 struct nested *nested_add(struct kvm_vm *vm, int id, uint64_t directory);
 
 /*
- * A new nested page table through which L2 sees all memory as L1 does: of pages of 1 GiB, but
- * for the first gigabytes, which are of 2 MiB.
+ * A new nested page table through which L2 sees all memory as L1 does: in pages of 2 MiB in
+ * the first GiB, and of 1 GiB above it.
  */
 uint64_t nested_identity(struct kvm_vm *vm);
 
