@@ -11,10 +11,7 @@
 
 #include "host.h"
 #include "memslot_ops.h"
-
-#define FAIL_NTH	"/proc/thread-self/fail-nth"
-#define SLAB		"/sys/kernel/debug/failslab/"
-#define PAGES		"/sys/kernel/debug/fail_page_alloc/"
+#include "starve.h"
 
 #define GPA		(4 * GIGA_SIZE)
 #define ID		3
@@ -55,15 +52,7 @@ FIXTURE_SETUP(alloc_fail)
 {
 	self->vm = NULL;
 	REQUIRE_OP(KVM_MEMSLOT_OP_GROW);
-	REQUIRE(!host_write(FAIL_NTH, "0"), "no CONFIG_FAULT_INJECTION");
-	REQUIRE(!host_write(SLAB "ignore-gfp-wait", "N") &&
-		!host_write(PAGES "ignore-gfp-wait", "N") &&
-		!host_write(PAGES "ignore-gfp-highmem", "N") &&
-		!host_write(PAGES "min-order", "0"),
-		"no CONFIG_FAILSLAB or CONFIG_FAIL_PAGE_ALLOC in debugfs");
-	/* The failures are ours; the kernel's log is for others. */
-	host_write(SLAB "verbose", "0");
-	host_write(PAGES "verbose", "0");
+	REQUIRE(starve_is_possible(), "no fault injection");
 
 	self->vm = vm_create_barebones();
 	self->dev = memslot_ops_open(self->vm);
@@ -81,38 +70,6 @@ FIXTURE_TEARDOWN(alloc_fail)
 	kvm_vm_free(self->vm);
 }
 
-/* Opening the file allocates, so it is open before anything is to fail. */
-static int open_fail_nth(void)
-{
-	int fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
-
-	TEST_ASSERT(fd >= 0, "cannot open " FAIL_NTH);
-	return fd;
-}
-
-static void start_failing(int fd, int nth)
-{
-	char value[16];
-	int len = snprintf(value, sizeof(value), "%d", nth);
-
-	TEST_ASSERT(pwrite(fd, value, len, 0) == len, "cannot set " FAIL_NTH);
-}
-
-/* Whether the allocation was reached, and failed. */
-static bool stop_failing(int fd)
-{
-	int saved_errno = errno, len;
-	char value[16];
-
-	len = pread(fd, value, sizeof(value) - 1, 0);
-	/* Whatever is left must not hit the test itself. */
-	TEST_ASSERT(pwrite(fd, "0", 1, 0) == 1, "cannot reset " FAIL_NTH);
-	TEST_ASSERT(len > 0, "cannot read " FAIL_NTH);
-	value[len] = 0;
-	errno = saved_errno;
-	return !atoi(value);
-}
-
 static void recreate(struct kvm_vm *vm, uint64_t size, void *mem)
 {
 	TEST_ASSERT_EQ(slot_set(vm, ID, 0, GPA, 0, mem), 0);
@@ -123,15 +80,15 @@ static void fail_each(struct kvm_vm *vm, int dev, void *mem, uint64_t old_size,
 		      uint64_t new_size, bool retry)
 {
 	uint64_t ops, swaps, failures;
-	int nth, err, nr_enomem = 0, nr_fallback = 0, fail = open_fail_nth();
+	int nth, err, nr_enomem = 0, nr_fallback = 0, fail = starve_open();
 
 	for (nth = 1;; nth++) {
 		ops = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS);
 		swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
 		failures = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED);
-		start_failing(fail, nth);
+		starve(fail, nth);
 		err = slot_grow(dev, ID, new_size);
-		if (!stop_failing(fail))
+		if (!starve_end(fail))
 			break;
 
 		if (!err) {
@@ -182,13 +139,13 @@ TEST_F(alloc_fail, grow)
 
 TEST_F(alloc_fail, create_device)
 {
-	int nth, dev, nr_enomem = 0, fail = open_fail_nth();
+	int nth, dev, nr_enomem = 0, fail = starve_open();
 	bool failed;
 
 	for (nth = 1;; nth++) {
-		start_failing(fail, nth);
+		starve(fail, nth);
 		dev = __kvm_create_device(self->vm, memslot_ops_type());
-		failed = stop_failing(fail);
+		failed = starve_end(fail);
 		if (!failed)
 			break;
 

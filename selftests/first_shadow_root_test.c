@@ -18,9 +18,12 @@
 #include "ucall_common.h"
 
 #include "async.h"
+#include "changes.h"
 #include "host.h"
 #include "memslot_ops.h"
 #include "nested.h"
+#include "ops.h"
+#include "starve.h"
 #include "trace.h"
 
 #define ID		3
@@ -332,6 +335,148 @@ TEST_F(first_shadow_root, before_grow)
 	nested_run(self->nester);
 	write_word(self->writer, self->orders, GPA + OLD_PAGES * PAGE_SIZE, 5);
 	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + OLD_PAGES * PAGE_SIZE), 5);
+}
+
+/* ----------------------------------- half a root, for want of memory */
+
+struct starving {
+	struct nested *nester;
+	int nth;
+	bool failed;			/* an allocation did */
+};
+
+static int run_starving(void *arg)
+{
+	struct starving *s = arg;
+	int fd = starve_open(), err;
+
+	starve(fd, s->nth);
+	err = nested_try(s->nester);
+	s->failed = starve_end(fd);
+	close(fd);
+	return err;
+}
+
+struct changing {
+	int dev;
+	const struct change *change;
+};
+
+static int run_change(void *arg)
+{
+	struct changing *c = arg;
+
+	return change_make(c->dev, c->change);
+}
+
+/* Two operations that leave all as it was: each slot must have what KVM takes for granted. */
+static void split_and_merge(int dev, const struct layout *l)
+{
+	struct kvm_memslot_cut cut = {
+		.offset = PAGE_SIZE,
+		.slot = CHANGE_SLOT + 20,
+	};
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		TEST_ASSERT_EQ(slot_split(dev, l->slot[i].id, 1, &cut), 0);
+		TEST_ASSERT_EQ(slot_merge(dev, l->slot[i].id, 1, &cut.slot), 0);
+	}
+}
+
+/*
+ * In the middle of a change the first L2 is to run, but the nth allocation for its shadow root
+ * fails: some slots have arrays by then, others do not. Returns what KVM_RUN did, or -1
+ * where there was no such allocation.
+ */
+static int change_half_way(const struct change *change, int nth)
+{
+	const uint64_t page = 5;	/* in a slot before and after; vCPU 0 sleeps there */
+	struct async writer, nester, changer;
+	struct changing changing = { .change = change };
+	struct starving starving = { .nth = nth };
+	int uffd = uffd_open(), i, err;
+	struct orders *written;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	char *mem;
+
+	vm = __vm_create(VM_SHAPE_DEFAULT, 2, CHANGE_PAGES);
+	vcpu = vm_vcpu_add(vm, 0, writer_code);
+	starving.nester = nested_add(vm, 1, 0);
+	written = addr_gva2hva(vm, (vm_vaddr_t)&orders);
+	changing.dev = memslot_ops_open(vm);
+	mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	for (i = 0; i < CHANGE_PAGES; i++) {
+		if (i != page)
+			mem[i * PAGE_SIZE] = 1;
+	}
+	layout_create(vm, &change->before, GPA, mem);
+	virt_map(vm, GPA, GPA, CHANGE_PAGES);
+
+	TEST_ASSERT(uffd_hold(uffd, mem + page * PAGE_SIZE, PAGE_SIZE, false),
+		    "no userfaultfd for missing pages");
+	written->gva = GPA + page * PAGE_SIZE;
+	written->value = 0x77;
+	async_start(&writer, run_writer, vcpu);
+	uffd_wait_for_fault(uffd, mem + page * PAGE_SIZE);
+
+	TEST_ASSERT(trace_start(), "no tracefs");
+	async_start(&changer, run_change, &changing);
+	async_wait_for_swap(&changer, 1);
+
+	async_start(&nester, run_starving, &starving);
+	err = async_join(&nester);
+	TEST_ASSERT(!changer.done && !writer.done, "somebody did not wait");
+
+	uffd_resolve(uffd, mem + page * PAGE_SIZE, false, 0);
+	async_join(&writer);
+	TEST_ASSERT(!async_join(&changer), "%s: %s", change->name,
+		    strerror(changer.err));
+	trace_stop();
+	TEST_ASSERT_EQ(*(uint64_t *)(mem + page * PAGE_SIZE), 0x77);
+	layout_assert(vm, &change->after, GPA, mem);
+
+	split_and_merge(changing.dev, &change->after);
+	nested_run(starving.nester);
+	split_and_merge(changing.dev, &change->after);
+	write_word(vcpu, written, GPA + page * PAGE_SIZE, 0x88);
+	TEST_ASSERT_EQ(*(uint64_t *)(mem + page * PAGE_SIZE), 0x88);
+	nested_run(starving.nester);
+
+	close(changing.dev);
+	kvm_vm_free(vm);
+	free(starving.nester);
+	munmap(mem, CHANGE_SIZE);
+	close(uffd);
+	return starving.failed ? err : -1;
+}
+
+TEST(half_a_root)
+{
+	int change, nth, err, nr_failed;
+
+	REQUIRE_ALL_OPS();
+	REQUIRE(host_has_tdp_mmu(), "without the TDP MMU all roots are shadow roots");
+	REQUIRE(nested_is_possible(), "no nested SVM");
+	REQUIRE(starve_is_possible(), "no fault injection");
+	REQUIRE(trace_start(), "no tracefs to tell when an operation has swapped");
+	trace_stop();
+
+	for (change = 0; change < NR_CHANGES; change++) {
+		nr_failed = 0;
+		for (nth = 1;; nth++) {
+			err = change_half_way(&changes[change], nth);
+			if (err < 0)
+				break;
+			TEST_ASSERT(!err || err == ENOMEM, "allocation %d: %s",
+				    nth, strerror(err));
+			nr_failed += err == ENOMEM;
+		}
+		ksft_print_msg("%s: %d of %d allocations left L2 without a root\n",
+			       changes[change].name, nr_failed, nth - 1);
+		ASSERT_GT(nr_failed, 0);
+	}
 }
 
 TEST_HARNESS_MAIN

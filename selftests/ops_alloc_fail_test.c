@@ -14,10 +14,7 @@
 #include "host.h"
 #include "memslot_ops.h"
 #include "ops.h"
-
-#define FAIL_NTH	"/proc/thread-self/fail-nth"
-#define SLAB		"/sys/kernel/debug/failslab/"
-#define PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc/"
+#include "starve.h"
 
 #define GPA		(4 * GIGA_SIZE)
 #define ID		3
@@ -61,15 +58,7 @@ FIXTURE_SETUP(alloc_fail)
 {
 	self->vm = NULL;
 	REQUIRE_ALL_OPS();
-	REQUIRE(!host_write(FAIL_NTH, "0"), "no CONFIG_FAULT_INJECTION");
-	REQUIRE(!host_write(SLAB "ignore-gfp-wait", "N") &&
-		!host_write(PAGE_ALLOC "ignore-gfp-wait", "N") &&
-		!host_write(PAGE_ALLOC "ignore-gfp-highmem", "N") &&
-		!host_write(PAGE_ALLOC "min-order", "0"),
-		"no CONFIG_FAILSLAB or CONFIG_FAIL_PAGE_ALLOC in debugfs");
-	/* The failures are ours; the kernel's log is for others. */
-	host_write(SLAB "verbose", "0");
-	host_write(PAGE_ALLOC "verbose", "0");
+	REQUIRE(starve_is_possible(), "no fault injection");
 
 	self->vm = vm_create_barebones();
 	self->dev = memslot_ops_open(self->vm);
@@ -183,24 +172,15 @@ static int call_readonly(int dev, const struct operation *op)
 	return slot_set_readonly(dev, ID, op->to.flags);
 }
 
-/* Opening the file allocates, hence a descriptor that is open already. */
 static int call_failing(int dev, const struct operation *op, int nth,
 			bool *failed)
 {
-	int fd = open(FAIL_NTH, O_RDWR), err, len;
-	char value[16];
+	int fd = starve_open(), err;
 
-	TEST_ASSERT(fd >= 0, "cannot open " FAIL_NTH);
-	len = snprintf(value, sizeof(value), "%d", nth);
-	TEST_ASSERT(pwrite(fd, value, len, 0) == len, "cannot set " FAIL_NTH);
+	starve(fd, nth);
 	err = op->call(dev, op);
-	len = pread(fd, value, sizeof(value) - 1, 0);
-	/* Whatever is left must not hit the test itself. */
-	TEST_ASSERT(pwrite(fd, "0", 1, 0) == 1, "cannot reset " FAIL_NTH);
+	*failed = starve_end(fd);
 	close(fd);
-	TEST_ASSERT(len > 0, "cannot read " FAIL_NTH);
-	value[len] = 0;
-	*failed = !atoi(value);
 	return err;
 }
 

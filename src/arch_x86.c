@@ -357,7 +357,10 @@ int arch_layout_share(struct layout_change *c)
 	return 0;
 }
 
-/* In pages: 6.1 does not yield mmu_lock where it walks rmaps. */
+/*
+ * In pages, before mmu_lock is yielded.  KVM could do that by itself, but not with rmaps
+ * (6.1), and without a flush of what an earlier call has zapped.
+ */
 #define ZAP_STEP	((gfn_t)SZ_64M >> PAGE_SHIFT)
 
 /**
@@ -375,17 +378,19 @@ void arch_layout_zap(struct layout_change *c)
 	struct kvm_memory_slot *slot = c->zap;
 	gfn_t gfn, end = slot->base_gfn + slot->npages;
 	struct kvm *kvm = c->kvm;
+	bool counted;
 
 	write_lock(&kvm->mmu_lock);
 	for (gfn = slot->base_gfn; gfn < end; gfn += ZAP_STEP) {
-		unmap_range(kvm, slot, gfn, min(gfn + ZAP_STEP, end), true);
+		/* Whatever was zapped is flushed before anybody else gets the lock. */
+		unmap_range(kvm, slot, gfn, min(gfn + ZAP_STEP, end), false);
 		if (rwlock_needbreak(&kvm->mmu_lock) || need_resched()) {
 			kvm_flush_remote_tlbs(kvm);
 			cond_resched_rwlock_write(&kvm->mmu_lock);
 		}
 	}
-	/* 6.12 can flush a part while it yields and then say that nothing is left to flush. */
 	kvm_flush_remote_tlbs(kvm);
+	counted = has_counted(kvm);
 	write_unlock(&kvm->mmu_lock);
 
 	if (slot != c->tail)
@@ -394,9 +399,9 @@ void arch_layout_zap(struct layout_change *c)
 	/*
 	 * What shadows the tail's frames must go before the tail does: KVM looks
 	 * the slot of a shadow page up when it frees the page.  No new one can
-	 * come to be in an invalid slot.
+	 * come to be in an invalid slot.  6.1 tells trackers of it there.
 	 */
-	if (READ_ONCE(kvm->arch.indirect_shadow_pages) || compat_recovers_nx_pages(kvm))
+	if (counted || compat_recovers_nx_pages(kvm))
 		kvm_call(kvm_arch_flush_shadow_memslot)(kvm, slot);
 
 	kvm_call(kvm_arch_guest_memory_reclaimed)(kvm);
@@ -454,10 +459,11 @@ void arch_layout_settle(struct layout_change *c)
 	mutex_unlock(&kvm->slots_arch_lock);
 
 	/*
-	 * Faults may be reading the counts that a slot has just moved away from.
-	 * Where a tail is to go, they are gone when it is.
+	 * Faults may be reading the counts that a slot has just moved away from, unless
+	 * these stay, with the first slot.  Where a tail is to go, they are gone when it is.
 	 */
-	if (moved && shares_write_track(c, &c->retired[0]) && !c->tail)
+	if (moved && shares_write_track(c, &c->retired[0]) && !takes_over(c, c->new[0]) &&
+	    !c->tail)
 		synchronize_srcu_expedited(&kvm->srcu);
 }
 

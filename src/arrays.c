@@ -80,7 +80,10 @@ void arrays_reset_counts(struct kvm_memory_slot *slot)
 
 		nr = nr_elements(slot, level);
 		for (i = 0; i < nr; i++) {
-			info[i].disallow_lpage = lpage_cut(slot, gfn, level);
+			int count = lpage_cut(slot, gfn, level);
+
+			if (info[i].disallow_lpage != count)
+				info[i].disallow_lpage = count;
 			gfn = (gfn | (KVM_PAGES_PER_HPAGE(level) - 1)) + 1;
 		}
 	}

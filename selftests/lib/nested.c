@@ -146,16 +146,24 @@ uint64_t nested_saw(struct nested *n)
 	return n->orders->saw;
 }
 
-int nested_run(void *arg)
+int nested_try(struct nested *n)
 {
-	struct nested *n = arg;
 	struct ucall uc;
 
-	vcpu_run(n->vcpu);
+	if (_vcpu_run(n->vcpu))
+		return errno;
 	if (get_ucall(n->vcpu, &uc) == UCALL_SYNC)
 		return 0;
 	if (uc.cmd == UCALL_ABORT)
 		REPORT_GUEST_ASSERT(uc);
 	TEST_FAIL("vCPU %d left with %s", n->vcpu->id,
 		  exit_reason_str(n->vcpu->run->exit_reason));
+}
+
+int nested_run(void *arg)
+{
+	int err = nested_try(arg);
+
+	TEST_ASSERT(!err, "KVM_RUN of L1: %s", strerror(err));
+	return 0;
 }
