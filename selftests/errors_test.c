@@ -329,8 +329,8 @@ TEST_F(errors, eio_from_another_process)
 	assert_unchanged();
 }
 
-/* VMs without the TDP MMU, and those with both: none is refused any operation. */
-TEST_F(errors, none_for_shadow_paging)
+/* Be they those of an L2, or for want of the TDP MMU. */
+TEST_F(errors, not_refused_for_shadow_pages)
 {
 	const struct kvm_memslot_cut cut = {
 		.offset = PAGES * PAGE_SIZE,
