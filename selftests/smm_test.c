@@ -1,0 +1,1027 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * System management mode has slots of its own. Here they are at the same guest
+ * addresses as those of the guest outside, on other host memory, and both change
+ * while vCPUs go from one to the other.
+ *
+ * A page says which address space and which page it is, and counts what each vCPU
+ * wrote to it. The host says what a vCPU must find at each page: memory, memory
+ * that cannot be written, or nothing. While that changes, either will do, but never
+ * a page of the other address space, and never a count that is not the vCPU's.
+ */
+#include "harness.h"
+
+#include <pthread.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+#include "ucall_common.h"
+
+#include "host.h"
+#include "layout_model.h"
+#include "memslot_ops.h"
+#include "ops.h"
+#include "smm.h"
+
+#define NR_AS		2
+#define NR_VCPUS	2
+#define NR_PAGES	(4 * HUGE_PAGES)
+#define RANGE		(NR_PAGES * PAGE_SIZE)
+#define RANGE_GPA	GIGA_SIZE
+/* The guest maps all of it twice: by huge pages, and by small ones. */
+#define BY_HUGE_PAGES	RANGE_GPA
+#define BY_SMALL_PAGES	(2 * GIGA_SIZE)
+#define FIRST_SLOT	2
+
+/* Where the vCPUs' SMBASEs are: inside the second huge frame. */
+#define SMRAM_FIRST	(HUGE_PAGES + 200)
+#define SMRAM_NR	(NR_VCPUS * SMM_PAGES)
+
+#define PORT_INS	0x31
+/* What a read sees where there is no memory. */
+#define NOTHING		0xabababababababab
+
+#define PAGE_ID(as, page)	(0x5a4d000000000000 | (uint64_t)(as) << 32 | (page))
+
+/* -------------------------------- what the guest and the host share */
+
+enum want {
+	ANY,
+	MEMORY,
+	READONLY,
+	ABSENT,
+};
+
+/* With each change the number above it grows. */
+#define WANT_BITS	2
+#define WANT(rule)	((rule) & ((1 << WANT_BITS) - 1))
+
+struct page {
+	uint64_t id;
+	uint64_t counter[NR_VCPUS];
+};
+
+/* Of a vCPU, in an address space. */
+struct note {
+	uint64_t random;
+	uint64_t touches;
+	uint64_t misses;		/* accesses that came out */
+	uint64_t dropped;		/* by the VMM: the last write came out */
+	uint64_t value;			/* what an INS is to bring */
+	uint32_t counter[NR_PAGES];
+};
+
+struct notes {
+	uint64_t stop;
+	uint64_t only;			/* touch no other page than this, once */
+	uint64_t hot_first[NR_AS], hot_nr[NR_AS];
+	uint64_t smis[NR_VCPUS];
+	uint32_t rule[NR_AS][NR_PAGES];
+	struct note note[NR_VCPUS][NR_AS];
+};
+
+#define ALL_PAGES	(-1UL)
+
+static bool is_smram(int as, uint64_t page)
+{
+	return as && page - SMRAM_FIRST < SMRAM_NR &&
+	       SMM_IS_IN_USE((page - SMRAM_FIRST) % SMM_PAGES);
+}
+
+/* ------------------------------------------------------------- the guest */
+
+static uint64_t guest_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state >> 16;
+}
+
+/* INS is emulated: such a write looks its slot up each time. */
+static void guest_store(struct note *me, uint64_t *to, uint64_t value, bool ins)
+{
+	if (!ins) {
+		WRITE_ONCE(*to, value);
+		return;
+	}
+	WRITE_ONCE(me->value, value);
+	asm volatile("insl" : "+D"(to) : "d"(PORT_INS) : "memory");
+}
+
+static void guest_touch_page(struct notes *notes, int id, int as, uint64_t nr,
+			     uint64_t random)
+{
+	struct page *page = (void *)((random & 1 ? BY_SMALL_PAGES : BY_HUGE_PAGES) +
+				     nr * PAGE_SIZE);
+	struct note *me = &notes->note[id][as];
+	uint32_t *rule = &notes->rule[as][nr], before, after;
+	uint64_t got, back, count = me->counter[nr];
+	bool dropped;
+
+	before = READ_ONCE(*rule);
+	got = READ_ONCE(page->id);
+	WRITE_ONCE(me->dropped, 0);
+	guest_store(me, &page->counter[id], count + 1, random & 2);
+	barrier();
+	dropped = READ_ONCE(me->dropped);
+	me->counter[nr] = count + !dropped;
+	back = READ_ONCE(page->counter[id]);
+	/* The write must be over before the rule is read again. */
+	asm volatile("mfence" : : : "memory");
+	after = READ_ONCE(*rule);
+
+	me->touches++;
+	me->misses += (got == NOTHING) + dropped + (back == NOTHING);
+
+	__GUEST_ASSERT(got == PAGE_ID(as, nr) || got == NOTHING,
+		       "page %lu of address space %u reads %lx", nr, as, got);
+	__GUEST_ASSERT(back == me->counter[nr] || back == NOTHING,
+		       "page %lu of address space %u counts %lu, not %u", nr, as,
+		       back, me->counter[nr]);
+	if (before != after || WANT(after) == ANY)
+		return;
+	__GUEST_ASSERT((got == NOTHING) == (WANT(after) == ABSENT) &&
+		       (back == NOTHING) == (WANT(after) == ABSENT) &&
+		       dropped == (WANT(after) != MEMORY),
+		       "page %lu of address space %u, rule %x: reads %lx and %lx, a write %s",
+		       nr, as, after, got, back, dropped ? "came out" : "landed");
+}
+
+static void guest_touch(struct notes *notes, int id, int as)
+{
+	uint64_t only = READ_ONCE(notes->only), i, random, nr;
+
+	if (only != ALL_PAGES) {
+		for (i = 0; i < 4; i++)
+			guest_touch_page(notes, id, as, only, i);
+		return;
+	}
+	for (i = 0; i < 8; i++) {
+		random = guest_random(&notes->note[id][as].random);
+		nr = random >> 12;
+		if (random & 4)
+			nr = notes->hot_first[as] + nr % notes->hot_nr[as];
+		nr %= NR_PAGES;
+		/* Exits take long, and INS is one. */
+		if (random & 0x78)
+			random &= ~2;
+		if (!is_smram(as, nr) &&
+		    (!(random & 0x380) || WANT(notes->rule[as][nr]) == MEMORY))
+			guest_touch_page(notes, id, as, nr, random);
+	}
+}
+
+static struct notes *smi_notes;		/* the guest's copy is used */
+
+static void guest_smi(void *arg)
+{
+	int id = (uintptr_t)arg;
+
+	guest_touch(smi_notes, id, 1);
+	WRITE_ONCE(smi_notes->smis[id], smi_notes->smis[id] + 1);
+}
+
+static void guest_code(struct notes *notes, int id)
+{
+	uint64_t smis, round;
+
+	smi_notes = notes;
+	smm_guest_init();
+	for (round = 0; ; round++) {
+		guest_touch(notes, id, 0);
+		smis = READ_ONCE(notes->smis[id]);
+		smm_guest_enter();
+		__GUEST_ASSERT(READ_ONCE(notes->smis[id]) > smis, "no SMI came");
+		/* And at a moment that is not of the vCPU's choice. */
+		if (!(round % 4) && READ_ONCE(notes->only) == ALL_PAGES)
+			smm_guest_send(!id);
+		if (READ_ONCE(notes->stop))
+			GUEST_SYNC(0);
+	}
+}
+
+/* ------------------------------------------------------ the host: its state */
+
+struct world;
+
+struct runner {
+	struct world *w;
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	bool runs;
+	uint64_t exits[NR_AS];		/* reads and writes that came out */
+};
+
+/* What is to become of a layout. */
+struct step {
+	enum { GROW, SHRINK, SPLIT, MERGE, SET_READONLY, NR_KINDS } kind;
+	int as;
+	uint32_t slot;
+	struct layout after;
+	uint64_t nr_pages;		/* that the slot has after it */
+	unsigned int nr;
+	struct kvm_memslot_cut cuts[8];
+	uint32_t ids[8];
+	bool readonly;
+	uint64_t page;			/* where it happens */
+};
+
+struct world {
+	struct kvm_vm *vm;
+	int dev;
+	struct notes *notes;		/* the guest's */
+	struct runner runner[NR_VCPUS];
+	char *mem[NR_AS];
+	struct layout layout[NR_AS];
+	/* With dirty logging: what the pages were when they were named last. */
+	char *saved[NR_AS];
+	uint32_t log_flag;
+	uint64_t ops, swaps;
+	uint64_t made[NR_AS][NR_KINDS];
+};
+
+static uint64_t gpa_of(uint64_t page)
+{
+	return RANGE_GPA + page * PAGE_SIZE;
+}
+
+static struct page *page_at(struct world *w, int as, uint64_t page)
+{
+	return (void *)(w->mem[as] + page * PAGE_SIZE);
+}
+
+/* ----------------------------------------------------------------- vCPUs */
+
+static void take_mmio(struct runner *r, int as)
+{
+	const uint64_t nothing = NOTHING;
+	struct kvm_run *run = r->vcpu->run;
+
+	TEST_ASSERT(run->mmio.phys_addr - RANGE_GPA < RANGE,
+		    "vCPU %d came out of address space %d at %#llx",
+		    r->vcpu->id, as, run->mmio.phys_addr);
+	r->exits[as]++;
+	if (run->mmio.is_write)
+		r->w->notes->note[r->vcpu->id][as].dropped = 1;
+	else
+		memcpy(run->mmio.data, &nothing, run->mmio.len);
+}
+
+/* Until the guest is asked to stop, and does. */
+static void *runner_main(void *arg)
+{
+	struct runner *r = arg;
+	struct kvm_run *run = r->vcpu->run;
+	struct ucall uc;
+	int as;
+
+	for (;;) {
+		if (__vcpu_run(r->vcpu)) {
+			TEST_ASSERT(errno == EINTR || errno == EAGAIN,
+				    "vCPU %d: KVM_RUN: %s", r->vcpu->id,
+				    strerror(errno));
+			continue;
+		}
+		as = !!(run->flags & KVM_RUN_X86_SMM);
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			take_mmio(r, as);
+			continue;
+		}
+		TEST_ASSERT(run->exit_reason == KVM_EXIT_IO,
+			    "vCPU %d left address space %d with %s", r->vcpu->id,
+			    as, exit_reason_str(run->exit_reason));
+		if (run->io.port == PORT_INS) {
+			memcpy((void *)run + run->io.data_offset,
+			       &r->w->notes->note[r->vcpu->id][as].value,
+			       run->io.size);
+			continue;
+		}
+		if (get_ucall(r->vcpu, &uc) == UCALL_ABORT)
+			REPORT_GUEST_ASSERT(uc);
+		TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
+		return NULL;
+	}
+}
+
+static void start(struct world *w)
+{
+	int i;
+
+	WRITE_ONCE(w->notes->stop, 0);
+	for (i = 0; i < NR_VCPUS; i++) {
+		w->runner[i].runs = true;
+		pthread_create(&w->runner[i].thread, NULL, runner_main,
+			       &w->runner[i]);
+	}
+}
+
+static void stop(struct world *w)
+{
+	int i;
+
+	WRITE_ONCE(w->notes->stop, 1);
+	for (i = 0; i < NR_VCPUS; i++) {
+		if (w->runner[i].runs)
+			pthread_join(w->runner[i].thread, NULL);
+		w->runner[i].runs = false;
+	}
+}
+
+/* Lets both vCPUs touch a page, outside and in SMM, as the rules say. */
+static void touch_once(struct world *w, uint64_t page)
+{
+	int i;
+
+	WRITE_ONCE(w->notes->stop, 1);
+	w->notes->only = page;
+	for (i = 0; i < NR_VCPUS; i++)
+		runner_main(&w->runner[i]);
+	w->notes->only = ALL_PAGES;
+}
+
+struct wait_smis {
+	struct world *w;
+	uint64_t until[NR_VCPUS];
+};
+
+static bool took_smis(void *arg)
+{
+	struct wait_smis *wait = arg;
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		if (READ_ONCE(wait->w->notes->smis[i]) < wait->until[i])
+			return false;
+	}
+	return true;
+}
+
+/* Until each vCPU has been in SMM that many more times. */
+static void wait_smis(struct world *w, uint64_t times)
+{
+	struct wait_smis wait = { .w = w };
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++)
+		wait.until[i] = READ_ONCE(w->notes->smis[i]) + times;
+	TEST_ASSERT(host_wait(took_smis, &wait), "the vCPUs stand still");
+}
+
+/* ------------------------------------------------------ layouts and rules */
+
+static const struct model_slot *slot_of(const struct layout *l, uint64_t page)
+{
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		if (page - l->slot[i].first < l->slot[i].nr)
+			return &l->slot[i];
+	}
+	return NULL;
+}
+
+static enum want want_of(const struct layout *l, uint64_t page)
+{
+	const struct model_slot *s = slot_of(l, page);
+
+	return !s ? ABSENT : s->flags & KVM_MEM_READONLY ? READONLY : MEMORY;
+}
+
+static void set_rule(uint32_t *rule, enum want want)
+{
+	if (WANT(*rule) != want)
+		WRITE_ONCE(*rule, ((*rule >> WANT_BITS) + 1) << WANT_BITS | want);
+}
+
+/* What is about to change may be found either way. */
+static void relax_rules(struct world *w, int as, const struct layout *after)
+{
+	uint64_t i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		if (want_of(&w->layout[as], i) != want_of(after, i))
+			set_rule(&w->notes->rule[as][i], ANY);
+	}
+	__sync_synchronize();
+}
+
+static void set_rules(struct world *w, int as)
+{
+	uint64_t i;
+
+	__sync_synchronize();
+	for (i = 0; i < NR_PAGES; i++)
+		set_rule(&w->notes->rule[as][i], want_of(&w->layout[as], i));
+}
+
+static void assert_layout(struct world *w, int as)
+{
+	const struct layout *l = &w->layout[as];
+	const struct model_slot *s;
+	unsigned int i;
+	int err;
+
+	for (s = l->slot; s < l->slot + l->nr; s++)
+		slot_assert(w->vm, s->id, s->flags, gpa_of(s->first),
+			    s->nr * PAGE_SIZE, page_at(w, as, s->first));
+	for (i = 0; i < LAYOUT_MAX_SLOTS; i++) {
+		if (!layout_is_free(l, l->first_id + i))
+			continue;
+		err = slot_set(w->vm, l->first_id + i, 0, 0, 0, NULL);
+		TEST_ASSERT(err == EINVAL, "slot %#x, which nobody made: %s",
+			    l->first_id + i, err ? strerror(err) : "is there");
+	}
+}
+
+/* --------------------------------------------------------- the dirty log */
+
+/* Pages that are named are as they are now; all others are as they were. */
+static void take_log(struct world *w, int as, uint64_t first, uint64_t nr,
+		     const uint64_t *bitmap, const char *whose)
+{
+	uint64_t i;
+
+	for (i = 0; i < nr; i++) {
+		char *saved = w->saved[as] + (first + i) * PAGE_SIZE;
+		struct page *page = page_at(w, as, first + i);
+
+		if (bitmap[i / 64] >> i % 64 & 1)
+			memcpy(saved, page, PAGE_SIZE);
+		else
+			TEST_ASSERT(!memcmp(saved, page, PAGE_SIZE),
+				    "page %lu of address space %d was written, %s does not say so",
+				    first + i, as, whose);
+	}
+}
+
+static void take_logs(struct world *w, int as)
+{
+	const struct layout *l = &w->layout[as];
+	uint64_t bitmap[NR_PAGES / 64];
+	const struct model_slot *s;
+
+	for (s = l->slot; s < l->slot + l->nr; s++) {
+		kvm_vm_get_dirty_log(w->vm, s->id, bitmap);
+		take_log(w, as, s->first, s->nr, bitmap, "the log");
+	}
+}
+
+/* ------------------------------------------------------------ the contents */
+
+/* While the vCPUs stand still. */
+static void verify(struct world *w)
+{
+	uint64_t i, misses, exits;
+	int as, id;
+
+	for (as = 0; as < NR_AS; as++) {
+		assert_layout(w, as);
+		if (w->log_flag)
+			take_logs(w, as);
+		for (i = 0; i < NR_PAGES; i++) {
+			struct page *page = page_at(w, as, i);
+
+			if (is_smram(as, i))
+				continue;
+			TEST_ASSERT_EQ(page->id, PAGE_ID(as, i));
+			for (id = 0; id < NR_VCPUS; id++)
+				TEST_ASSERT(page->counter[id] ==
+					    w->notes->note[id][as].counter[i],
+					    "page %lu of address space %d counts %lu writes of vCPU %d, not %u",
+					    i, as, page->counter[id], id,
+					    w->notes->note[id][as].counter[i]);
+		}
+		for (id = 0; id < NR_VCPUS; id++) {
+			misses = w->notes->note[id][as].misses;
+			exits = w->runner[id].exits[as];
+			TEST_ASSERT(exits == misses,
+				    "vCPU %d came out of address space %d %lu times, not %lu",
+				    id, as, exits, misses);
+		}
+	}
+	TEST_ASSERT_EQ(memslot_ops_stat(w->dev, KVM_MEMSLOT_STAT_OPS), w->ops);
+	TEST_ASSERT_EQ(memslot_ops_stat(w->dev, KVM_MEMSLOT_STAT_SWAPS), w->swaps);
+}
+
+/* ---------------------------------------------------------- the operations */
+
+static int ioctl_of(struct world *w, const struct step *s)
+{
+	uint64_t bitmap[NR_PAGES / 64];
+	uint64_t first, nr;
+	int err;
+
+	switch (s->kind) {
+	case GROW:
+		return slot_grow(w->dev, s->slot, s->nr_pages * PAGE_SIZE);
+	case SHRINK:
+		if (!w->log_flag)
+			return slot_shrink(w->dev, s->slot,
+					   s->nr_pages * PAGE_SIZE, NULL);
+		for (first = 0; !slot_of(&w->layout[s->as], first) ||
+		     slot_of(&w->layout[s->as], first)->id != s->slot; first++)
+			;
+		nr = slot_of(&w->layout[s->as], first)->nr - s->nr_pages;
+		err = slot_shrink(w->dev, s->slot, s->nr_pages * PAGE_SIZE,
+				  bitmap);
+		if (!err)
+			take_log(w, s->as, first + s->nr_pages, nr, bitmap,
+				 "SHRINK's bitmap");
+		return err;
+	case SPLIT:
+		return slot_split(w->dev, s->slot, s->nr, s->cuts);
+	case MERGE:
+		return slot_merge(w->dev, s->slot, s->nr, s->ids);
+	default:
+		return slot_set_readonly(w->dev, s->slot, s->readonly);
+	}
+}
+
+static const char *const kind_names[] = {
+	"GROW", "SHRINK", "SPLIT", "MERGE", "SET_READONLY",
+};
+
+static void make(struct world *w, const struct step *s)
+{
+	int err;
+
+	relax_rules(w, s->as, &s->after);
+	err = ioctl_of(w, s);
+	TEST_ASSERT(!err, "%s of slot %#x: %s", kind_names[s->kind], s->slot,
+		    strerror(err));
+	w->layout[s->as] = s->after;
+	set_rules(w, s->as);
+	w->ops++;
+	w->swaps += s->kind == SHRINK ? 2 : 1;
+	w->made[s->as][s->kind]++;
+}
+
+/* The next ones say what an operation on slot number @i of a layout comes to. */
+static struct step step_on(struct world *w, int as, int kind, unsigned int i)
+{
+	return (struct step) {
+		.kind = kind,
+		.as = as,
+		.slot = w->layout[as].slot[i].id,
+		.after = w->layout[as],
+	};
+}
+
+static struct step resize(struct world *w, int as, unsigned int i, uint64_t end)
+{
+	const struct model_slot *slot = &w->layout[as].slot[i];
+	uint64_t nr = end - slot->first;
+	struct step s = step_on(w, as, nr > slot->nr ? GROW : SHRINK, i);
+
+	s.nr_pages = nr;
+	s.page = min(end, slot->first + slot->nr);
+	s.after.slot[i].nr = nr;
+	if (!nr)
+		layout_remove(&s.after, i);
+	return s;
+}
+
+static struct step split(struct world *w, int as, unsigned int i,
+			 unsigned int nr, const uint64_t *at)
+{
+	struct model_slot slot = w->layout[as].slot[i];
+	struct step s = step_on(w, as, SPLIT, i);
+	uint64_t end = slot.first + slot.nr;
+	unsigned int j;
+
+	s.nr = nr;
+	s.page = at[host_random() % nr];
+	s.after.slot[i].nr = at[0] - slot.first;
+	for (j = 0; j < nr; j++) {
+		s.cuts[j].offset = (at[j] - slot.first) * PAGE_SIZE;
+		s.cuts[j].slot = layout_free_id(&s.after);
+		layout_add(&s.after, s.cuts[j].slot, slot.flags, at[j],
+			   (j + 1 < nr ? at[j + 1] : end) - at[j]);
+	}
+	return s;
+}
+
+static struct step merge(struct world *w, int as, unsigned int i, unsigned int nr)
+{
+	struct step s = step_on(w, as, MERGE, i);
+
+	s.nr = nr - 1;
+	s.page = s.after.slot[i + 1].first;
+	while (--nr) {
+		s.ids[s.nr - nr] = s.after.slot[i + 1].id;
+		s.after.slot[i].nr += s.after.slot[i + 1].nr;
+		layout_remove(&s.after, i + 1);
+	}
+	return s;
+}
+
+static struct step set_readonly(struct world *w, int as, unsigned int i)
+{
+	struct step s = step_on(w, as, SET_READONLY, i);
+
+	s.page = s.after.slot[i].first;
+	s.after.slot[i].flags ^= KVM_MEM_READONLY;
+	s.readonly = s.after.slot[i].flags & KVM_MEM_READONLY;
+	return s;
+}
+
+/* ------------------------------------------------------------ steps at random */
+
+#define KIND(kind)	(1 << (kind))
+#define ALL_KINDS	(KIND(NR_KINDS) - 1)
+
+static bool one_in(unsigned int n)
+{
+	return !(host_random() % n);
+}
+
+/* From @low to @high, half of the time in or beside what SMM runs on. */
+static uint64_t random_page(uint64_t low, uint64_t high)
+{
+	uint64_t page = host_random_between(SMRAM_FIRST - 2,
+					    SMRAM_FIRST + SMRAM_NR + 2);
+
+	if (one_in(2) && page >= low && page <= high)
+		return page;
+	return host_random_between(low, high);
+}
+
+static uint64_t nr_wanted(const struct layout *l, enum want want)
+{
+	uint64_t i, sum = 0;
+
+	for (i = 0; i < NR_PAGES; i++)
+		sum += want_of(l, i) == want;
+	return sum;
+}
+
+/* KVM itself, and the handler, cannot do without these. */
+static bool smm_can_run(const struct step *s)
+{
+	uint64_t i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		if (is_smram(s->as, i) && want_of(&s->after, i) != MEMORY)
+			return false;
+	}
+	return true;
+}
+
+static bool choose_split(struct world *w, int as, unsigned int i, struct step *s)
+{
+	const struct model_slot *slot = &w->layout[as].slot[i];
+	uint64_t at[3], low = slot->first + 1, end = slot->first + slot->nr;
+	unsigned int nr = 0, want = host_random_between(1, 3);
+
+	if (w->layout[as].nr > 12)
+		return false;
+	while (nr < want && low < end) {
+		at[nr] = random_page(low, end - 1);
+		low = at[nr++] + 1;
+	}
+	if (nr)
+		*s = split(w, as, i, nr, at);
+	return nr;
+}
+
+/* A step that leaves enough memory, or false if this choice comes to nothing. */
+static bool choose(struct world *w, int as, int kind, struct step *s)
+{
+	const struct layout *l = &w->layout[as];
+	unsigned int i = host_random() % l->nr, run = layout_run(l, i);
+	uint64_t end = l->slot[i].first + l->slot[i].nr;
+	uint64_t gap = layout_gap_after(l, i);
+
+	switch (kind) {
+	case GROW:
+		if (!gap)
+			return false;
+		*s = resize(w, as, i, one_in(3) ? end + gap :
+			    random_page(end + 1, end + gap));
+		return true;
+	case SHRINK:
+		/* Only a slot before it could bring a removed one back. */
+		*s = resize(w, as, i,
+			    random_page(max(l->slot[i].first, 1UL), end - 1));
+		return l->slot[i].nr > 1 && smm_can_run(s) &&
+		       nr_wanted(&s->after, ABSENT) < NR_PAGES / 3;
+	case SPLIT:
+		return choose_split(w, as, i, s);
+	case MERGE:
+		if (run < 2)
+			return false;
+		*s = merge(w, as, i, host_random_between(2, min(run, 8U)));
+		return true;
+	default:
+		*s = set_readonly(w, as, i);
+		return smm_can_run(s) &&
+		       nr_wanted(&s->after, READONLY) < NR_PAGES / 3;
+	}
+}
+
+/* Where something changes, the vCPUs are to be busy. */
+static void set_hot(struct world *w, uint64_t page)
+{
+	int as;
+
+	for (as = 0; as < NR_AS; as++) {
+		WRITE_ONCE(w->notes->hot_nr[as], 40);
+		WRITE_ONCE(w->notes->hot_first[as], page < 20 ? 0 : page - 20);
+	}
+}
+
+static void random_step(struct world *w, unsigned int spaces, unsigned int kinds)
+{
+	struct step s;
+	int as, kind;
+
+	do {
+		as = host_random() % NR_AS;
+		kind = host_random() % NR_KINDS;
+	} while (!(spaces & 1 << as) || !(kinds & KIND(kind)) ||
+		 !choose(w, as, kind, &s));
+	set_hot(w, s.page);
+	make(w, &s);
+}
+
+/* --------------------------------------------------------------- the VM */
+
+static void make_memory(struct world *w, int as, enum host_pages host_pages)
+{
+	struct layout *l = &w->layout[as];
+	uint64_t i;
+
+	w->mem[as] = host_map(RANGE, HUGE_SIZE, 0, host_pages);
+	for (i = 0; i < NR_PAGES; i++)
+		page_at(w, as, i)->id = PAGE_ID(as, i);
+	l->nr_pages = NR_PAGES;
+	l->first_id = SLOT(as, FIRST_SLOT);
+	layout_add(l, l->first_id, w->log_flag, 0, NR_PAGES);
+	slot_must_set(w->vm, l->first_id, w->log_flag, gpa_of(0), RANGE,
+		      w->mem[as]);
+	w->notes->hot_nr[as] = NR_PAGES;
+}
+
+static void add_vcpu(struct world *w, int id, vm_vaddr_t notes)
+{
+	const uint64_t smram = SMRAM_FIRST + id * SMM_PAGES;
+	struct runner *r = &w->runner[id];
+	int as;
+
+	r->w = w;
+	r->vcpu = vm_vcpu_add(w->vm, id, guest_code);
+	vcpu_args_set(r->vcpu, 2, notes, id);
+	smm_setup(r->vcpu, gpa_of(smram), w->mem[1] + smram * PAGE_SIZE,
+		  guest_smi, id);
+	for (as = 0; as < NR_AS; as++)
+		w->notes->note[id][as].random = host_random() | 1;
+}
+
+static struct world *world_create(enum host_pages host_pages, uint32_t log_flag)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	vm_vaddr_t notes;
+	int i;
+
+	w->log_flag = log_flag;
+	host_quiet();
+	w->vm = __vm_create(VM_SHAPE_DEFAULT, NR_VCPUS,
+			    2 * NR_PAGES + sizeof(struct notes) / PAGE_SIZE);
+	w->dev = memslot_ops_open(w->vm);
+	smm_share_library_slot(w->vm);
+	virt_map_level(w->vm, BY_HUGE_PAGES, RANGE_GPA, RANGE, PG_LEVEL_2M);
+	virt_map(w->vm, BY_SMALL_PAGES, RANGE_GPA, NR_PAGES);
+	notes = vm_vaddr_alloc(w->vm, sizeof(struct notes), KVM_UTIL_MIN_VADDR);
+	w->notes = addr_gva2hva(w->vm, notes);
+	w->notes->only = ALL_PAGES;
+
+	for (i = 0; i < NR_AS; i++) {
+		make_memory(w, i, host_pages);
+		set_rules(w, i);
+	}
+	for (i = 0; i < NR_VCPUS; i++)
+		add_vcpu(w, i, notes);
+	for (i = 0; i < NR_AS; i++) {
+		w->saved[i] = malloc(RANGE);
+		memcpy(w->saved[i], w->mem[i], RANGE);
+	}
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	int as;
+
+	close(w->dev);
+	kvm_vm_free(w->vm);
+	for (as = 0; as < NR_AS; as++) {
+		munmap(w->mem[as], RANGE);
+		free(w->saved[as]);
+	}
+	free(w);
+}
+
+#define REQUIRE_SMM()							\
+do {									\
+	struct kvm_vm *_vm = vm_create_barebones();			\
+	bool _is_possible = smm_is_possible(_vm);			\
+									\
+	kvm_vm_free(_vm);						\
+	REQUIRE(_is_possible, "no system management mode");		\
+	REQUIRE_ALL_OPS();						\
+	REQUIRE_PAGING();						\
+} while (0)
+
+/* ------------------------------------------------ everything at random */
+
+FIXTURE(steps) {
+	struct world *w;
+};
+
+FIXTURE_VARIANT(steps) {
+	unsigned int spaces;		/* bit n: that slots of n change */
+	unsigned int kinds;
+	enum host_pages host_pages;
+	uint32_t log_flag;
+};
+
+FIXTURE_VARIANT_ADD(steps, thp)
+{
+	.spaces = 3,
+	.kinds = ALL_KINDS,
+	.host_pages = HOST_PAGES_THP,
+};
+
+FIXTURE_VARIANT_ADD(steps, 4k)
+{
+	.spaces = 3,
+	.kinds = ALL_KINDS,
+	.host_pages = HOST_PAGES_4K,
+};
+
+FIXTURE_VARIANT_ADD(steps, logged)
+{
+	.spaces = 3,
+	.kinds = ALL_KINDS,
+	.host_pages = HOST_PAGES_THP,
+	.log_flag = KVM_MEM_LOG_DIRTY_PAGES,
+};
+
+/* The slot that holds the handler's code is cut and merged as it runs. */
+FIXTURE_VARIANT_ADD(steps, smram_is_cut)
+{
+	.spaces = 2,
+	.kinds = KIND(SPLIT) | KIND(MERGE),
+	.host_pages = HOST_PAGES_THP,
+};
+
+FIXTURE_VARIANT_ADD(steps, outside_only)
+{
+	.spaces = 1,
+	.kinds = ALL_KINDS,
+	.host_pages = HOST_PAGES_THP,
+};
+
+FIXTURE_SETUP(steps)
+{
+	self->w = NULL;
+	REQUIRE_SMM();
+	host_seed();
+	self->w = world_create(variant->host_pages, variant->log_flag);
+}
+
+FIXTURE_TEARDOWN(steps)
+{
+	if (self->w)
+		world_free(self->w);
+}
+
+#define ROUNDS		6
+#define STEPS		20
+
+TEST_F(steps, under_load)
+{
+	struct world *w = self->w;
+	uint64_t kind;
+	int round, step;
+
+	for (round = 0; round < ROUNDS; round++) {
+		start(w);
+		for (step = 0; step < STEPS; step++) {
+			wait_smis(w, 2);
+			random_step(w, variant->spaces, variant->kinds);
+		}
+		wait_smis(w, 2);
+		stop(w);
+		verify(w);
+	}
+	for (kind = 0; kind < NR_KINDS; kind++)
+		ksft_print_msg("%s: %lu outside, %lu in SMM\n",
+			       kind_names[kind], w->made[0][kind],
+			       w->made[1][kind]);
+	ksft_print_msg("%lu SMIs, %lu and %lu touches, %lu and %lu exits\n",
+		       w->notes->smis[0], w->notes->note[0][0].touches,
+		       w->notes->note[0][1].touches, w->runner[0].exits[0],
+		       w->runner[0].exits[1]);
+}
+
+/* ------------------------------------------------------------ one by one */
+
+FIXTURE(one) {
+	struct world *w;
+};
+
+FIXTURE_SETUP(one)
+{
+	self->w = NULL;
+	REQUIRE_SMM();
+	host_seed();
+	self->w = world_create(HOST_PAGES_THP, 0);
+}
+
+FIXTURE_TEARDOWN(one)
+{
+	if (!self->w)
+		return;
+	verify(self->w);
+	world_free(self->w);
+}
+
+static void step_and_touch(struct world *w, struct step s, uint64_t page)
+{
+	make(w, &s);
+	touch_once(w, page - 1);
+	touch_once(w, page);
+	verify(w);
+}
+
+/* What changes for the guest here is as it was there. */
+TEST_F(one, sees_only_its_own)
+{
+	static const uint64_t ends[] = {
+		NR_PAGES - 1, 3 * HUGE_PAGES, 2 * HUGE_PAGES + 100,
+		SMRAM_FIRST + SMRAM_NR,
+	};
+	struct world *w = self->w;
+	struct layout *l;
+	uint64_t end;
+	int as, i;
+
+	for (i = 0; i < NR_AS * ARRAY_SIZE(ends); i++) {
+		as = i % NR_AS;
+		end = ends[i / NR_AS];
+		l = &w->layout[as];
+		touch_once(w, end - 1);
+		touch_once(w, end);
+
+		step_and_touch(w, resize(w, as, 0, end), end);
+		TEST_ASSERT_EQ(want_of(l, end), ABSENT);
+		TEST_ASSERT_EQ(want_of(&w->layout[!as], end), MEMORY);
+		step_and_touch(w, resize(w, as, 0, NR_PAGES), end);
+
+		step_and_touch(w, split(w, as, 0, 1, &end), end);
+		step_and_touch(w, set_readonly(w, as, 1), end);
+		TEST_ASSERT_EQ(want_of(l, end), READONLY);
+		TEST_ASSERT_EQ(want_of(&w->layout[!as], end), MEMORY);
+		step_and_touch(w, set_readonly(w, as, 1), end);
+		step_and_touch(w, merge(w, as, 0, 2), end);
+	}
+	/* In turns, writes came out of one and landed in the other. */
+	for (as = 0; as < NR_AS; as++)
+		TEST_ASSERT(w->runner[0].exits[as], "nothing came out of %d", as);
+}
+
+/*
+ * KVM tells by the generation whether a slot, or the lack of one, that a vCPU
+ * remembers still holds. So no generation may come in both address spaces: here
+ * that of each overtakes the other's.
+ */
+TEST_F(one, generations_are_apart)
+{
+	const uint64_t cut = 3, gone = NR_PAGES - 1;
+	struct world *w = self->w;
+	uint64_t page = cut;
+	struct step s;
+	int i, lap, as;
+
+	s = resize(w, 0, 0, gone);
+	make(w, &s);
+	for (lap = 0; lap < 4; lap++) {
+		as = !(lap % 2);
+		for (i = 0; i < (lap ? 60 : 30); i++) {
+			s = i % 2 ? merge(w, as, 0, 2) : split(w, as, 0, 1, &cut);
+			make(w, &s);
+			if (!lap)
+				continue;
+			/* That nobody has touched yet. */
+			do {
+				page++;
+			} while (is_smram(1, page));
+			touch_once(w, page);
+			touch_once(w, gone);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
