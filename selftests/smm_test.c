@@ -31,6 +31,8 @@
 /* The guest maps all of it twice: by huge pages, and by small ones. */
 #define BY_HUGE_PAGES	RANGE_GPA
 #define BY_SMALL_PAGES	(2 * GIGA_SIZE)
+/* In SMM a part of it a third time, by an entry of a table that it rewrites. */
+#define WINDOW		(BY_SMALL_PAGES + 256 * HUGE_SIZE)
 #define FIRST_SLOT	2
 
 /* Where the vCPUs' SMBASEs are: inside the second huge frame. */
@@ -109,16 +111,37 @@ static void guest_store(struct note *me, uint64_t *to, uint64_t value, bool ins)
 	asm volatile("insl" : "+D"(to) : "d"(PORT_INS) : "memory");
 }
 
+/*
+ * Has the window show the huge frame of a page. The table lies in a slot that
+ * changes; without nested paging KVM must see what is written to it.
+ */
+static uint64_t guest_window(int id, uint64_t nr)
+{
+	const uint64_t table = SMRAM_FIRST + id * SMM_PAGES + SMM_DIRECTORY;
+	uint64_t *entry = (uint64_t *)(BY_HUGE_PAGES + table * PAGE_SIZE) + 256;
+	uint64_t frame = RANGE_GPA + nr / HUGE_PAGES * HUGE_SIZE;
+
+	WRITE_ONCE(*entry, frame | PTE_LARGE_MASK | PTE_DIRTY_MASK |
+		   PTE_ACCESSED_MASK | PTE_WRITABLE_MASK | PTE_PRESENT_MASK);
+	asm volatile("invlpg (%0)" : : "r"(WINDOW + nr % HUGE_PAGES * PAGE_SIZE)
+		     : "memory");
+	return WINDOW + nr % HUGE_PAGES * PAGE_SIZE;
+}
+
 static void guest_touch_page(struct notes *notes, int id, int as, uint64_t nr,
 			     uint64_t random)
 {
-	struct page *page = (void *)((random & 1 ? BY_SMALL_PAGES : BY_HUGE_PAGES) +
-				     nr * PAGE_SIZE);
+	uint64_t gva = (random & 1 ? BY_SMALL_PAGES : BY_HUGE_PAGES) +
+		       nr * PAGE_SIZE;
+	struct page *page;
 	struct note *me = &notes->note[id][as];
 	uint32_t *rule = &notes->rule[as][nr], before, after;
 	uint64_t got, back, count = me->counter[nr];
 	bool dropped;
 
+	if (as && random & 4)
+		gva = guest_window(id, nr);
+	page = (void *)gva;
 	before = READ_ONCE(*rule);
 	got = READ_ONCE(page->id);
 	WRITE_ONCE(me->dropped, 0);
@@ -153,14 +176,14 @@ static void guest_touch(struct notes *notes, int id, int as)
 	uint64_t only = READ_ONCE(notes->only), i, random, nr;
 
 	if (only != ALL_PAGES) {
-		for (i = 0; i < 4; i++)
+		for (i = 0; i < 8; i++)
 			guest_touch_page(notes, id, as, only, i);
 		return;
 	}
 	for (i = 0; i < 8; i++) {
 		random = guest_random(&notes->note[id][as].random);
 		nr = random >> 12;
-		if (random & 4)
+		if (random & 0x800)
 			nr = notes->hot_first[as] + nr % notes->hot_nr[as];
 		nr %= NR_PAGES;
 		/* Exits take long, and INS is one. */
@@ -738,7 +761,8 @@ static void random_step(struct world *w, unsigned int spaces, unsigned int kinds
 
 	do {
 		as = host_random() % NR_AS;
-		kind = host_random() % NR_KINDS;
+		/* GROW is often not possible. */
+		kind = one_in(3) ? GROW : host_random() % NR_KINDS;
 	} while (!(spaces & 1 << as) || !(kinds & KIND(kind)) ||
 		 !choose(w, as, kind, &s));
 	set_hot(w, s.page);
@@ -773,7 +797,7 @@ static void add_vcpu(struct world *w, int id, vm_vaddr_t notes)
 	r->vcpu = vm_vcpu_add(w->vm, id, guest_code);
 	vcpu_args_set(r->vcpu, 2, notes, id);
 	smm_setup(r->vcpu, gpa_of(smram), w->mem[1] + smram * PAGE_SIZE,
-		  guest_smi, id);
+		  BY_SMALL_PAGES, guest_smi, id);
 	for (as = 0; as < NR_AS; as++)
 		w->notes->note[id][as].random = host_random() | 1;
 }

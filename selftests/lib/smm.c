@@ -16,7 +16,7 @@
 
 /*
  * In SMM a CPU starts in real mode, with flat segments but for CS, whose base is
- * SMBASE. This goes on to long mode, on the page tables that the guest has.
+ * SMBASE. This goes on to long mode.
  */
 struct entry_data {
 	uint32_t cr3;
@@ -101,17 +101,39 @@ void smm_share_library_slot(struct kvm_vm *vm)
 		      (void *)(uintptr_t)r->userspace_addr);
 }
 
-void smm_setup(struct kvm_vcpu *vcpu, uint64_t smbase, void *hva,
+#define ADDRESS		0xffffffffff000UL
+
+/* The tables of all four levels are the first four pages; each leads to the next. */
+static void copy_tables(struct kvm_vm *vm, uint64_t root, uint64_t gva,
+			uint64_t gpa, void *hva)
+{
+	uint64_t from = root, *entry;
+	int shift;
+
+	for (shift = 39; ; shift -= 9) {
+		memcpy(hva, addr_gpa2hva(vm, from), PAGE_SIZE);
+		if (shift == 12)
+			return;
+		entry = (uint64_t *)hva + (gva >> shift) % 512;
+		from = *entry & ADDRESS;
+		gpa += PAGE_SIZE;
+		hva += PAGE_SIZE;
+		*entry = (*entry & ~ADDRESS) | gpa;
+	}
+}
+
+void smm_setup(struct kvm_vcpu *vcpu, uint64_t smbase, void *hva, uint64_t own,
 	       void (*handler)(void *arg), uint64_t arg)
 {
 	const uint64_t entry = smbase + ENTRY, data = entry + (smm_data - smm_entry);
 	struct kvm_sregs sregs;
 
 	vcpu_sregs_get(vcpu, &sregs);
+	copy_tables(vcpu->vm, sregs.cr3, own, smbase, hva);
 	memcpy(hva + ENTRY, smm_entry, smm_entry_end - smm_entry);
 	*(struct entry_data *)(hva + ENTRY + (smm_data - smm_entry)) =
 		(struct entry_data) {
-			.cr3 = sregs.cr3,
+			.cr3 = smbase,
 			.gdt_limit = 3 * sizeof(uint64_t) - 1,
 			.gdt_base = data + offsetof(struct entry_data, gdt),
 			.long_mode = entry + (smm_long_mode - smm_entry),

@@ -3,8 +3,9 @@
  * System management mode: a vCPU that takes an SMI finds itself in address space
  * 1, whose slots are others than outside, and runs a function of the test there.
  *
- * The function is ordinary guest code, on the guest's own page tables. For that
- * the library's slot, with code, page tables and notes, is in both address spaces.
+ * The function is ordinary guest code. For that the library's slot, with code, page
+ * tables and notes, is in both address spaces; but some page tables, the root among
+ * them, are of SMM alone.
  */
 #ifndef SELFTESTS_SMM_H
 #define SELFTESTS_SMM_H
@@ -16,8 +17,10 @@
 
 /* What a vCPU needs of guest memory in address space 1, from its SMBASE on. */
 #define SMM_PAGES		16
-/* Of these: the handler's stack and code, and what KVM saves of the vCPU. */
-#define SMM_IS_IN_USE(page)	((page) >= 4 && ((page) <= 8 || (page) == 15))
+/* Of these: four page tables, the stack, the code, and what KVM saves of the vCPU. */
+#define SMM_IS_IN_USE(page)	((page) <= 8 || (page) == 15)
+/* Which of the tables is the page directory. */
+#define SMM_DIRECTORY		2
 
 /* Whether the VM has system management mode, and two address spaces. */
 bool smm_is_possible(struct kvm_vm *vm);
@@ -27,9 +30,10 @@ void smm_share_library_slot(struct kvm_vm *vm);
 
 /*
  * Has a vCPU call @handler at each SMI. @hva is what backs guest address @smbase
- * in address space 1, which the guest's page tables must map to itself.
+ * in address space 1, which the guest's page tables must map to itself. Those that
+ * lead to @own, which is mapped by small pages, are copied; SMM uses the copies.
  */
-void smm_setup(struct kvm_vcpu *vcpu, uint64_t smbase, void *hva,
+void smm_setup(struct kvm_vcpu *vcpu, uint64_t smbase, void *hva, uint64_t own,
 	       void (*handler)(void *arg), uint64_t arg);
 
 /* For the guest: once on each vCPU, before it sends any SMI. */
