@@ -26,6 +26,7 @@
 #include "ops.h"
 #include "probe.h"
 #include "trace.h"
+#include "tracker.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -136,6 +137,8 @@ struct stop {
 	const struct place *place;
 	struct async op;
 	int dev;
+	/* What it fails with, unless it went on before the look was over. */
+	int err;
 	/* What was not as it should be, provided that it still stands there. */
 	char wrong[256];
 };
@@ -192,6 +195,7 @@ static void stop_once(const struct change *c, const struct place *p, int dev,
 
 	do {
 		s.wrong[0] = 0;
+		s.err = 0;
 		actions->before(me, &s);
 		trace_start();
 		set_delay(p->delay, ms);
@@ -206,8 +210,9 @@ static void stop_once(const struct change *c, const struct place *p, int dev,
 			    p->name, s.wrong);
 		/* Only what is to come; it sleeps on where it is. */
 		no_delay();
-		TEST_ASSERT(!async_join(&s.op), "%s, %s: %s", c->name, p->name,
-			    strerror(s.op.err));
+		async_join(&s.op);
+		TEST_ASSERT(s.op.err == s.err || (!seen && !s.op.err),
+			    "%s, %s: %s", c->name, p->name, strerror(s.op.err));
 		s.wrong[0] = 0;
 		s.place = &nowhere;
 		actions->after(me, &s);
@@ -987,6 +992,169 @@ TEST_F(place, first_shadow_root)
 	REQUIRE(host_has_tdp_mmu(), "without the TDP MMU all roots are shadow roots");
 	stop_everywhere(self->look.dev, &actions, &me);
 	free(me.nested);
+}
+
+/* ------------------------------------------- somebody who tracks page writes */
+
+/* A page that stays, and may be written throughout. */
+#define TRACKED		20
+
+struct visit {
+	struct probe *p;
+	char *mem;
+	int dev, tracker;
+	struct async attach;
+	bool again;			/* the VM has had a tracker before */
+	bool tracks;
+};
+
+FIXTURE(tracker) {
+	struct visit visit;
+};
+
+FIXTURE_VARIANT(tracker) {
+	enum host_pages host_pages;
+	bool again;
+};
+
+/* KVM makes the arrays that trackers need when the first one attaches. */
+FIXTURE_VARIANT_ADD(tracker, first)
+{
+	.host_pages = HOST_PAGES_4K,
+};
+
+FIXTURE_VARIANT_ADD(tracker, again)
+{
+	.host_pages = HOST_PAGES_THP,
+	.again = true,
+};
+
+static void visit_leave(struct visit *me)
+{
+	if (!me->p)
+		return;
+	close(me->tracker);
+	close(me->dev);
+	probe_free(me->p);
+	me->p = NULL;
+}
+
+FIXTURE_SETUP(tracker)
+{
+	self->visit.mem = NULL;
+	self->visit.p = NULL;
+	REQUIRE_DELAYS();
+	REQUIRE(tracker_possible(), "page_tracker.ko is not loaded");
+	self->visit.again = variant->again;
+	self->visit.mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0,
+				   variant->host_pages);
+	memset(self->visit.mem, 0, CHANGE_SIZE);
+}
+
+FIXTURE_TEARDOWN(tracker)
+{
+	if (!self->visit.mem)
+		return;
+	trace_stop();
+	visit_leave(&self->visit);
+	munmap(self->visit.mem, CHANGE_SIZE);
+}
+
+static void visit_before(void *arg, struct stop *s)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = CHANGE_SIZE,
+	};
+	struct visit *me = arg;
+
+	visit_leave(me);
+	me->tracks = false;
+	me->p = probe_create(&config);
+	me->tracker = tracker_open(probe_vm(me->p));
+	me->dev = memslot_ops_open(probe_vm(me->p));
+	s->dev = me->dev;
+	layout_create(probe_vm(me->p), &s->change->before, PROBE_GPA, me->mem);
+	if (me->again) {
+		tracker_attach(me->tracker);
+		tracker_detach(me->tracker);
+	}
+	probe_write(me->p, gpa_of(TRACKED), 1);
+}
+
+static bool is_attached_or_waits(void *arg)
+{
+	struct visit *me = arg;
+
+	return me->attach.done ||
+	       (async_sleeps(&me->attach) &&
+		async_stands_in(&me->attach, "kvm_page_track_register_notifier"));
+}
+
+/* The tracker sees a write if the page is tracked, and no other. */
+static void check_sight(struct visit *me, struct stop *s, bool tracked)
+{
+	uint64_t was = tracker_news(me->tracker).nr_writes, seen;
+
+	probe_write(me->p, gpa_of(TRACKED), was + 2);
+	probe_write(me->p, gpa_of(TRACKED + 1), was + 2);
+	seen = tracker_news(me->tracker).nr_writes - was;
+	TEST_ASSERT(seen == tracked, "%s, %s: the tracker sees %lu writes, not %d",
+		    s->change->name, s->place->name, seen, tracked);
+}
+
+static void visit_begin(struct visit *me, struct stop *s)
+{
+	TEST_ASSERT(!me->attach.err, "%s, %s: the tracker cannot attach: %s",
+		    s->change->name, s->place->name, strerror(me->attach.err));
+	tracker_add(me->tracker, gpa_of(TRACKED));
+	me->tracks = true;
+	check_sight(me, s, true);
+}
+
+static void visit_there(void *arg, struct stop *s)
+{
+	struct visit *me = arg;
+
+	async_start(&me->attach, tracker_call_attach, &me->tracker);
+	TEST_ASSERT(host_wait(is_attached_or_waits, me), "the tracker hangs");
+	/* The first may have to wait for the swap. */
+	if (!me->attach.done && !s->place->swapped)
+		return;
+	async_join(&me->attach);
+	visit_begin(me, s);
+	if (s->place == &places[0])
+		s->err = EBUSY;
+}
+
+static void visit_after(void *arg, struct stop *s)
+{
+	const struct layout *now = s->op.err ? &s->change->before :
+					       &s->change->after;
+	struct visit *me = arg;
+
+	if (!me->tracks) {
+		async_join(&me->attach);
+		visit_begin(me, s);
+	}
+	layout_assert(probe_vm(me->p), now, PROBE_GPA, me->mem);
+	check_sight(me, s, true);
+	unmap_all(me->mem);
+	check_sight(me, s, true);
+	TEST_ASSERT_EQ(slot_shrink(me->dev, CHANGE_SLOT, PAGE_SIZE, NULL), EBUSY);
+	tracker_remove(me->tracker, gpa_of(TRACKED));
+	check_sight(me, s, false);
+}
+
+/*
+ * One attaches there, or as soon as it can. If that is before the operation has
+ * looked for the last time, it is refused.
+ */
+TEST_F(tracker, attaches)
+{
+	const struct actions actions = { visit_before, visit_there, visit_after };
+
+	stop_everywhere(-1, &actions, &self->visit);
 }
 
 TEST_HARNESS_MAIN
