@@ -15,7 +15,9 @@ help:
 	@echo 'make dkms       of these: DKMS'
 	@echo 'make kunit      of these: the unit tests'
 	@echo 'make selftests  of these: the tests that run guests'
-	@echo 'make setup      install what the last seven need; they do so themselves'
+	@echo 'make nested-linux'
+	@echo '                of these: Linux in a VM in a VM'
+	@echo 'make setup      install what the last eight need; they do so themselves'
 	@echo 'make clean      remove what was built here'
 
 modules clean:
@@ -33,7 +35,7 @@ demo: setup
 check:
 	host/check
 
-static model dkms kunit selftests:
+static model dkms kunit selftests nested-linux:
 	host/check $@
 
-.PHONY: all help modules clean install setup demo check static model dkms kunit selftests
+.PHONY: all help modules clean install setup demo check static model dkms kunit selftests nested-linux

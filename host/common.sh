@@ -61,6 +61,20 @@ qemu_is_new_enough() {
 	[[ $version ]] && printf '%s\n' "$qemu_wanted" "$version" | sort -VC
 }
 
+# What a healthy kernel says on this machine: QEMU has no microcode that mitigates SRSO.
+noise='Speculative Return Stack Overflow: WARNING: See https://'
+
+# complaints LOG: the lines of it in which a kernel says that something is wrong with it
+complaints() {
+	grep -anE \
+		-e 'BUG:|kernel BUG at|WARNING:|Oops|Kernel panic|general protection fault|double fault|invalid opcode' \
+		-e 'KASAN:|UBSAN:|suspected memory leaks|unreferenced object|refcount_t:|list_.* corruption|Bad page' \
+		-e 'possible .* detected|inconsistent lock state|suspicious RCU usage|locks? held|scheduling while atomic' \
+		-e 'blocked for more than|soft lockup|hard LOCKUP|detected (expedited )?stall|kthread starved' \
+		-e 'unchecked MSR access' \
+		"$1" | grep -v "$noise"
+}
+
 # try NAME COMMAND...: a check, whose result is a line of TAP; what the command said follows where it failed
 try() {
 	local name=$1 said
