@@ -276,19 +276,20 @@ static bool leave_rmaps_of_span(struct layout_change *c)
 	return false;
 }
 
-/* Can any count be other than what the slots' shape makes it? */
-static bool has_counted(struct kvm *kvm)
+/* Is anything counted about a slot, in arrays of these, but its shape? */
+static bool has_counted(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			struct kvm_arch_memory_slot *arch)
 {
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm);
+	return kvm->arch.indirect_shadow_pages || arrays_track_writes(slot, arch);
 }
 
 /* Move what is noted about a slot's pages from one set of arrays to another. */
 static void move_arrays(struct layout_change *c, const struct kvm_memory_slot *slot,
 			struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
 {
-	if (has_counted(c->kvm))
+	if (has_counted(c->kvm, slot, from))
 		arrays_carry_counts(slot, from, to);
 	if (from->rmap[0] && to->rmap[0])
 		arrays_move_rmaps(slot, from, to);
@@ -297,7 +298,9 @@ static void move_arrays(struct layout_change *c, const struct kvm_memory_slot *s
 /* What cuts and mergers added too much to a slot's counts goes when nothing is counted. */
 static void forget_counts(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
-	if (slot->arch.rmap[0] && !has_counted(kvm))
+	bool was_possible = slot->arch.rmap[0] || *compat_write_track(&slot->arch);
+
+	if (was_possible && !has_counted(kvm, slot, &slot->arch))
 		arrays_reset_counts(slot);
 }
 
@@ -378,7 +381,7 @@ void arch_layout_zap(struct layout_change *c)
 	struct kvm_memory_slot *slot = c->zap;
 	gfn_t gfn, end = slot->base_gfn + slot->npages;
 	struct kvm *kvm = c->kvm;
-	bool counted;
+	bool in_use;
 
 	write_lock(&kvm->mmu_lock);
 	for (gfn = slot->base_gfn; gfn < end; gfn += ZAP_STEP) {
@@ -390,7 +393,7 @@ void arch_layout_zap(struct layout_change *c)
 		}
 	}
 	kvm_flush_remote_tlbs(kvm);
-	counted = has_counted(kvm);
+	in_use = kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm);
 	write_unlock(&kvm->mmu_lock);
 
 	if (slot != c->tail)
@@ -401,7 +404,7 @@ void arch_layout_zap(struct layout_change *c)
 	 * the slot of a shadow page up when it frees the page.  No new one can
 	 * come to be in an invalid slot.  6.1 tells trackers of it there.
 	 */
-	if (counted || compat_recovers_nx_pages(kvm))
+	if (in_use || compat_recovers_nx_pages(kvm))
 		kvm_call(kvm_arch_flush_shadow_memslot)(kvm, slot);
 
 	kvm_call(kvm_arch_guest_memory_reclaimed)(kvm);

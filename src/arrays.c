@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/string.h>
+
 #include "arrays.h"
 #include "compat/compat.h"
 #include "lpage.h"
@@ -32,6 +34,29 @@ static void add_lpage_counts(const struct kvm_memory_slot *slot, int level,
 	}
 }
 
+/* The first page from @i on whose writes are tracked; the number of pages if none is. */
+static unsigned long next_tracked(const struct kvm_memory_slot *slot,
+				  const unsigned short *track, unsigned long i)
+{
+	const void *byte = memchr_inv(track + i, 0, (slot->npages - i) * sizeof(*track));
+
+	return byte ? (byte - (const void *)track) / sizeof(*track) : slot->npages;
+}
+
+/**
+ * arrays_track_writes() - is any page of a slot write-tracked?
+ * @slot: the slot
+ * @arch: where its arrays begin
+ *
+ * Context: mmu_lock held.
+ */
+bool arrays_track_writes(const struct kvm_memory_slot *slot, struct kvm_arch_memory_slot *arch)
+{
+	unsigned short *track = *compat_write_track(arch);
+
+	return track && next_tracked(slot, track, 0) < slot->npages;
+}
+
 /**
  * arrays_carry_counts() - add the counts of one set of arrays to another
  * @slot: a slot whose pages both are about; its shape is counted in @from
@@ -57,17 +82,19 @@ void arrays_carry_counts(const struct kvm_memory_slot *slot,
 		add_lpage_counts(slot, level, from->lpage_info[level - PG_LEVEL_2M],
 				 to->lpage_info[level - PG_LEVEL_2M]);
 
-	for (i = 0; from_track && to_track && i < slot->npages; i++) {
-		if (from_track[i])
-			to_track[i] = from_track[i];
-	}
+	if (!from_track || !to_track)
+		return;
+
+	for (i = next_tracked(slot, from_track, 0); i < slot->npages;
+	     i = next_tracked(slot, from_track, i + 1))
+		to_track[i] = from_track[i];
 }
 
 /**
  * arrays_reset_counts() - make a slot's counts what its shape makes them
  * @slot: the slot
  *
- * Context: mmu_lock held for write, in which it has been seen that nothing else is counted.
+ * Context: mmu_lock held for write, under which nothing else was found to be counted.
  */
 void arrays_reset_counts(struct kvm_memory_slot *slot)
 {
