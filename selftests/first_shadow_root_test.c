@@ -404,6 +404,7 @@ static int change_half_way(const struct change *change, int nth)
 	vm = __vm_create(VM_SHAPE_DEFAULT, 2, CHANGE_PAGES);
 	vcpu = vm_vcpu_add(vm, 0, writer_code);
 	starving.nester = nested_add(vm, 1, 0);
+	nested_prepare(starving.nester);
 	written = addr_gva2hva(vm, (vm_vaddr_t)&orders);
 	changing.dev = memslot_ops_open(vm);
 	mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);

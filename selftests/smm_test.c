@@ -854,7 +854,6 @@ do {									\
 	kvm_vm_free(_vm);						\
 	REQUIRE(_is_possible, "no system management mode");		\
 	REQUIRE_ALL_OPS();						\
-	REQUIRE_PAGING();						\
 } while (0)
 
 /* ------------------------------------------------ everything at random */

@@ -122,7 +122,6 @@ static void check_write(struct scene *s, uint64_t page, bool tracked,
 #define REQUIRE_TRACKER()						\
 do {									\
 	REQUIRE_ALL_OPS();						\
-	REQUIRE_PAGING();						\
 	REQUIRE(tracker_possible(), "page_tracker.ko is not loaded");	\
 } while (0)
 

@@ -11,6 +11,7 @@
 
 struct orders {
 	uint64_t nested_cr3;
+	uint64_t waits;
 	uint64_t looks;
 	uint64_t saw;
 };
@@ -37,6 +38,8 @@ static void l1_code(struct svm_test_data *svm)
 	vmcb->control.nested_ctl = 1;
 	vmcb->control.nested_cr3 = orders.nested_cr3;
 	vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	if (orders.waits)
+		GUEST_SYNC(0);
 	for (;;) {
 		run_guest(vmcb, svm->vmcb_gpa);
 		GUEST_ASSERT_EQ(vmcb->control.exit_code, SVM_EXIT_VMMCALL);
@@ -158,6 +161,12 @@ int nested_try(struct nested *n)
 		REPORT_GUEST_ASSERT(uc);
 	TEST_FAIL("vCPU %d left with %s", n->vcpu->id,
 		  exit_reason_str(n->vcpu->run->exit_reason));
+}
+
+void nested_prepare(struct nested *n)
+{
+	n->orders->waits = true;
+	nested_run(n);
 }
 
 int nested_run(void *arg)

@@ -40,7 +40,9 @@ uint64_t nested_saw(struct nested *n);
 
 /* Runs L2 until it says that it is through; also as a call for async_start(). */
 int nested_run(void *n);
-/* The same where KVM may be out of memory: returns 0 or an errno. */
+/* Before that: lets L1 do all but enter L2, so that what KVM does next is due to L2. */
+void nested_prepare(struct nested *n);
+/* nested_run() where KVM may be out of memory: returns 0 or an errno. */
 int nested_try(struct nested *n);
 
 #endif
