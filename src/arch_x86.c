@@ -276,20 +276,19 @@ static bool leave_rmaps_of_span(struct layout_change *c)
 	return false;
 }
 
-/* Is anything counted about a slot, in arrays of these, but its shape? */
-static bool has_counted(struct kvm *kvm, const struct kvm_memory_slot *slot,
-			struct kvm_arch_memory_slot *arch)
+/* Is anything counted about a live slot but its shape? */
+static bool has_counted(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return kvm->arch.indirect_shadow_pages || arrays_track_writes(slot, arch);
+	return kvm->arch.indirect_shadow_pages || arrays_track_writes(slot);
 }
 
-/* Move what is noted about a slot's pages from one set of arrays to another. */
-static void move_arrays(struct layout_change *c, const struct kvm_memory_slot *slot,
+/* Move what is noted about a live slot's pages from one set of arrays to another. */
+static void move_arrays(struct layout_change *c, struct kvm_memory_slot *slot,
 			struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
 {
-	if (has_counted(c->kvm, slot, from))
+	if (has_counted(c->kvm, slot))
 		arrays_carry_counts(slot, from, to);
 	if (from->rmap[0] && to->rmap[0])
 		arrays_move_rmaps(slot, from, to);
@@ -300,7 +299,7 @@ static void forget_counts(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	bool was_possible = slot->arch.rmap[0] || *compat_write_track(&slot->arch);
 
-	if (was_possible && !has_counted(kvm, slot, &slot->arch))
+	if (was_possible && !has_counted(kvm, slot))
 		arrays_reset_counts(slot);
 }
 

@@ -46,13 +46,12 @@ static unsigned long next_tracked(const struct kvm_memory_slot *slot,
 /**
  * arrays_track_writes() - is any page of a slot write-tracked?
  * @slot: the slot
- * @arch: where its arrays begin
  *
  * Context: mmu_lock held.
  */
-bool arrays_track_writes(const struct kvm_memory_slot *slot, struct kvm_arch_memory_slot *arch)
+bool arrays_track_writes(struct kvm_memory_slot *slot)
 {
-	unsigned short *track = *compat_write_track(arch);
+	unsigned short *track = *compat_write_track(&slot->arch);
 
 	return track && next_tracked(slot, track, 0) < slot->npages;
 }

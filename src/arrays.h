@@ -8,7 +8,7 @@
 
 #include <linux/kvm_host.h>
 
-bool arrays_track_writes(const struct kvm_memory_slot *slot, struct kvm_arch_memory_slot *arch);
+bool arrays_track_writes(struct kvm_memory_slot *slot);
 void arrays_carry_counts(const struct kvm_memory_slot *slot,
 			 struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to);
 void arrays_reset_counts(struct kvm_memory_slot *slot);
