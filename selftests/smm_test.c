@@ -87,7 +87,7 @@ struct notes {
 static bool is_smram(int as, uint64_t page)
 {
 	return as && page - SMRAM_FIRST < SMRAM_NR &&
-	       SMM_IS_IN_USE((page - SMRAM_FIRST) % SMM_PAGES);
+	       smm_uses((page - SMRAM_FIRST) % SMM_PAGES);
 }
 
 /* ------------------------------------------------------------- the guest */
@@ -725,9 +725,11 @@ static bool choose(struct world *w, int as, int kind, struct step *s)
 		return true;
 	case SHRINK:
 		/* Only a slot before it could bring a removed one back. */
+		if (end == 1)
+			return false;
 		*s = resize(w, as, i,
 			    random_page(max(l->slot[i].first, 1UL), end - 1));
-		return l->slot[i].nr > 1 && smm_can_run(s) &&
+		return smm_can_run(s) &&
 		       nr_wanted(&s->after, ABSENT) < NR_PAGES / 3;
 	case SPLIT:
 		return choose_split(w, as, i, s);

@@ -32,41 +32,39 @@ struct entry_data {
 
 static_assert(sizeof(struct entry_data) == 64, "as smm_data");
 
-extern const char smm_entry[], smm_long_mode[], smm_data[], smm_entry_end[];
-
 asm(".pushsection .rodata\n"
-    ".globl smm_entry, smm_long_mode, smm_data, smm_entry_end\n"
-    ".code16\n"
-    "smm_entry:\n"
-    "	movl %cs:(" ENTRY_STR " + smm_data - smm_entry), %eax\n"
-    "	movl %eax, %cr3\n"
-    "	movl $0x220, %eax\n"		/* PAE, OSFXSR */
-    "	movl %eax, %cr4\n"
-    "	movl $0xc0000080, %ecx\n"	/* EFER */
-    "	movl $0x900, %eax\n"		/* LME, NX */
-    "	xorl %edx, %edx\n"
-    "	wrmsr\n"
-    "	lgdtl %cs:(" ENTRY_STR " + smm_data + 4 - smm_entry)\n"
-    "	movl $0x80000021, %eax\n"	/* PG, NE, PE */
-    "	movl %eax, %cr0\n"
-    "	ljmpl *%cs:(" ENTRY_STR " + smm_data + 10 - smm_entry)\n"
-    ".code64\n"
-    "smm_long_mode:\n"
-    "	movl $0x10, %eax\n"
-    "	movl %eax, %ds\n"
-    "	movl %eax, %es\n"
-    "	movl %eax, %ss\n"
-    "	movq smm_data + 40(%rip), %rsp\n"
-    "	subq $512, %rsp\n"
-    "	fxsave64 (%rsp)\n"		/* RSM does not bring these back */
-    "	movq smm_data + 48(%rip), %rdi\n"
-    "	callq *smm_data + 56(%rip)\n"
-    "	fxrstor64 (%rsp)\n"
-    "	rsm\n"
-    "smm_data:\n"
-    "	.skip 64\n"
-    "smm_entry_end:\n"
-    ".popsection\n");
+	".globl smm_entry, smm_long_mode, smm_data, smm_entry_end\n"
+	".code16\n"
+	"smm_entry:\n"
+	"	movl %cs:(" ENTRY_STR " + smm_data - smm_entry), %eax\n"
+	"	movl %eax, %cr3\n"
+	"	movl $0x220, %eax\n"		/* PAE, OSFXSR */
+	"	movl %eax, %cr4\n"
+	"	movl $0xc0000080, %ecx\n"	/* EFER */
+	"	movl $0x900, %eax\n"		/* LME, NX */
+	"	xorl %edx, %edx\n"
+	"	wrmsr\n"
+	"	lgdtl %cs:(" ENTRY_STR " + smm_data + 4 - smm_entry)\n"
+	"	movl $0x80000021, %eax\n"	/* PG, NE, PE */
+	"	movl %eax, %cr0\n"
+	"	ljmpl *%cs:(" ENTRY_STR " + smm_data + 10 - smm_entry)\n"
+	".code64\n"
+	"smm_long_mode:\n"
+	"	movl $0x10, %eax\n"
+	"	movl %eax, %ds\n"
+	"	movl %eax, %es\n"
+	"	movl %eax, %ss\n"
+	"	movq smm_data + 40(%rip), %rsp\n"
+	"	subq $512, %rsp\n"
+	"	fxsave64 (%rsp)\n"		/* RSM does not bring these back */
+	"	movq smm_data + 48(%rip), %rdi\n"
+	"	callq *smm_data + 56(%rip)\n"
+	"	fxrstor64 (%rsp)\n"
+	"	rsm\n"
+	"smm_data:\n"
+	"	.skip 64\n"
+	"smm_entry_end:\n"
+	".popsection\n");
 
 void smm_guest_init(void)
 {

@@ -18,7 +18,11 @@
 /* What a vCPU needs of guest memory in address space 1, from its SMBASE on. */
 #define SMM_PAGES		16
 /* Of these: four page tables, the stack, the code, and what KVM saves of the vCPU. */
-#define SMM_IS_IN_USE(page)	((page) <= 8 || (page) == 15)
+static inline bool smm_uses(uint64_t page)
+{
+	return page <= 8 || page == 15;
+}
+
 /* Which of the tables is the page directory. */
 #define SMM_DIRECTORY		2
 
@@ -35,6 +39,9 @@ void smm_share_library_slot(struct kvm_vm *vm);
  */
 void smm_setup(struct kvm_vcpu *vcpu, uint64_t smbase, void *hva, uint64_t own,
 	       void (*handler)(void *arg), uint64_t arg);
+
+/* What a vCPU starts SMM with, and where it goes on in long mode. */
+extern const char smm_entry[], smm_long_mode[], smm_data[], smm_entry_end[];
 
 /* For the guest: once on each vCPU, before it sends any SMI. */
 void smm_guest_init(void);
