@@ -127,7 +127,19 @@ static void init_node(struct kvm_page_track_notifier_node *node)
 
 static int attach(struct kvm *kvm, struct kvm_page_track_notifier_node *node)
 {
-	return kvm_page_track_register_notifier(kvm, node);
+	int idx = 0, r;
+
+	/*
+	 * The first time, KVM goes through the slots under slots_arch_lock. That keeps
+	 * them as they are, but lockdep has not been told.
+	 */
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		idx = srcu_read_lock(&kvm->srcu);
+	r = kvm_page_track_register_notifier(kvm, node);
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		srcu_read_unlock(&kvm->srcu, idx);
+
+	return r;
 }
 
 static int track_gfn(struct kvm *kvm, gfn_t gfn, bool add)
