@@ -236,21 +236,24 @@ static bool zap_at_cut(struct kvm *kvm, struct kvm_memory_slot *old, gfn_t cut)
  *
  * Those who do and are not under slots_lock, notifiers and kvm_zap_gfn_range(), keep
  * mmu_invalidate_in_progress raised.  With notifiers locked out, only the latter is left: a
- * guest can bring it about, so the wait sleeps.
+ * guest can bring it about, so the wait sleeps.  Returns -EINTR, with the lock but at another
+ * moment, if that @can_fail.
  */
 static int lock_mmu_to_move(struct kvm *kvm, bool moves_rmaps, bool can_fail)
+	__acquires(&kvm->mmu_lock)
 {
 	write_lock(&kvm->mmu_lock);
 
 	while (moves_rmaps && kvm->mmu_invalidate_in_progress) {
+		if (can_fail && fatal_signal_pending(current))
+			return -EINTR;
 		write_unlock(&kvm->mmu_lock);
 
 		/* To ask for the lock is what makes a walker yield it: not before it is done. */
 		do {
-			if (can_fail && fatal_signal_pending(current))
-				return -EINTR;
 			schedule_timeout_uninterruptible(1);
-		} while (READ_ONCE(kvm->mmu_invalidate_in_progress));
+		} while (READ_ONCE(kvm->mmu_invalidate_in_progress) &&
+			 !(can_fail && fatal_signal_pending(current)));
 
 		slots_lock_out_notifiers(kvm);
 		write_lock(&kvm->mmu_lock);
@@ -324,12 +327,11 @@ int arch_layout_share(struct layout_change *c)
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
 	r = lock_mmu_to_move(kvm, !span_is_old(c) && shares_rmaps(c, &span), true);
-	if (r)
-		return r;
-
-	if (compat_has_external_tracker(kvm)) {
+	if (!r && compat_has_external_tracker(kvm))
+		r = -EBUSY;
+	if (r) {
 		write_unlock(&kvm->mmu_lock);
-		return -EBUSY;
+		return r;
 	}
 
 	lpage_hold(c->span, c->old, c->nr_old, 1);
