@@ -745,8 +745,10 @@ static void arrays_are_moved(struct kunit *test)
 		random_slots(test, old, 4, base_gfn, npages);
 		random_slots(test, new, 4, base_gfn, npages);
 		for (i = 0; i < 4; i++) {
-			old[i]->userspace_addr = hva + ((old[i]->base_gfn - base_gfn) << PAGE_SHIFT);
-			new[i]->userspace_addr = hva + ((new[i]->base_gfn - base_gfn) << PAGE_SHIFT);
+			old[i]->userspace_addr =
+				hva + ((old[i]->base_gfn - base_gfn) << PAGE_SHIFT);
+			new[i]->userspace_addr =
+				hva + ((new[i]->base_gfn - base_gfn) << PAGE_SHIFT);
 			give_arrays(test, old[i]);
 			give_arrays(test, new[i]);
 		}

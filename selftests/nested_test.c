@@ -89,9 +89,9 @@ static uint64_t next_random(struct note *n)
 }
 
 /* Of a page, at an address where the guest sees it. */
-static volatile uint64_t *words_at(uint64_t gva)
+static uint64_t *words_at(uint64_t gva)
 {
-	return (volatile uint64_t *)gva;
+	return (uint64_t *)gva;
 }
 
 static void l2_code(struct note *n)
@@ -100,8 +100,8 @@ static void l2_code(struct note *n)
 
 	for (i = 0; i < 32; i++) {
 		uint64_t alias = next_random(n) % NR_ALIASES;
-		volatile uint64_t *words = words_at(ALIAS + alias * PAGE_SIZE);
-		uint64_t word = words[0];
+		uint64_t *words = words_at(ALIAS + alias * PAGE_SIZE);
+		uint64_t word = READ_ONCE(words[0]);
 
 		if (word != n->page[alias]) {
 			n->wrong_alias = alias;
@@ -109,7 +109,7 @@ static void l2_code(struct note *n)
 			n->wrong++;
 			break;
 		}
-		words[1 + n->id]++;
+		WRITE_ONCE(words[1 + n->id], READ_ONCE(words[1 + n->id]) + 1);
 		n->count[word]++;
 	}
 	vmmcall();
@@ -117,7 +117,7 @@ static void l2_code(struct note *n)
 
 static void set_entry(struct note *n, int table, uint64_t i, uint64_t entry)
 {
-	words_at(n->table[table])[i] = entry;
+	WRITE_ONCE(words_at(n->table[table])[i], entry);
 }
 
 static void alias_page(struct note *n, uint64_t alias, uint16_t page)
@@ -134,7 +134,7 @@ static void replace_table(struct note *n, int table)
 	uint64_t old = n->table[table], new = n->table[spare];
 
 	for (i = 0; i < 512; i++)
-		words_at(new)[i] = words_at(old)[i];
+		WRITE_ONCE(words_at(new)[i], READ_ONCE(words_at(old)[i]));
 	n->table[table] = new;
 	n->table[spare] = old;
 
@@ -156,7 +156,7 @@ static void replace_table(struct note *n, int table)
 	}
 
 	for (i = 0; i < 512; i++)
-		words_at(old)[i] = next_random(n) & ~1UL;
+		WRITE_ONCE(words_at(old)[i], next_random(n) & ~1UL);
 }
 
 static void change_tables(struct note *n)
@@ -186,7 +186,7 @@ static void run_l2(struct note *n)
 		       "r12", "r13", "r14", "r15", "memory", "cc");
 }
 
-static void l1_code(struct note *volatile n)
+static void l1_code(struct note *n)
 {
 	struct vmcb *vmcb = n->svm->vmcb;
 	uint64_t root;
@@ -259,12 +259,16 @@ static void *runner_main(void *arg)
 	}
 }
 
-FIXTURE(nested) {
+struct test {
 	struct kvm_vm *vm;
 	int dev;
 	struct runner runner[NR_VCPUS];
 	struct layout layout;
 	bool running;
+};
+
+FIXTURE(nested) {
+	struct test test;
 };
 
 FIXTURE_VARIANT(nested) {
@@ -361,7 +365,7 @@ FIXTURE_SETUP(nested)
 {
 	int id;
 
-	self->vm = NULL;
+	self->test.vm = NULL;
 	REQUIRE_ALL_OPS();
 	REQUIRE(nested_is_possible(), "the host has no SVM");
 	REQUIRE(!variant->nested_paging || kvm_cpu_has(X86_FEATURE_NPT),
@@ -369,26 +373,26 @@ FIXTURE_SETUP(nested)
 	host_seed();
 	mem = host_map(NR_PAGES * PAGE_SIZE, HUGE_SIZE, 0, variant->host_pages);
 
-	self->vm = __vm_create(VM_SHAPE_DEFAULT, NR_VCPUS, 256);
-	vm_enable_cap(self->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
-	virt_map_level(self->vm, GPA, GPA, NR_PAGES * PAGE_SIZE, PG_LEVEL_2M);
-	virt_map_level(self->vm, ALIAS, ALIAS, NR_ALIASES * PAGE_SIZE,
+	self->test.vm = __vm_create(VM_SHAPE_DEFAULT, NR_VCPUS, 256);
+	vm_enable_cap(self->test.vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+	virt_map_level(self->test.vm, GPA, GPA, NR_PAGES * PAGE_SIZE, PG_LEVEL_2M);
+	virt_map_level(self->test.vm, ALIAS, ALIAS, NR_ALIASES * PAGE_SIZE,
 		       PG_LEVEL_2M);
 	for (id = 0; id < NR_VCPUS; id++)
-		add_vcpu(self->vm, &self->runner[id], id,
+		add_vcpu(self->test.vm, &self->test.runner[id], id,
 			 variant->nested_paging);
 
-	self->layout = (struct layout) {
+	self->test.layout = (struct layout) {
 		.nr_pages = NR_PAGES,
 		.first_id = FIRST_SLOT,
 	};
-	layout_add(&self->layout, FIRST_SLOT, 0, 0, NR_FIXED);
-	slot_must_set(self->vm, FIRST_SLOT, 0, GPA, NR_FIXED * PAGE_SIZE, mem);
-	self->dev = memslot_ops_open(self->vm);
+	layout_add(&self->test.layout, FIRST_SLOT, 0, 0, NR_FIXED);
+	slot_must_set(self->test.vm, FIRST_SLOT, 0, GPA, NR_FIXED * PAGE_SIZE, mem);
+	self->test.dev = memslot_ops_open(self->test.vm);
 }
 
 /* Puts the tables at or above a page, and starts the vCPUs. */
-static void start(FIXTURE_DATA(nested) *self, uint64_t first, bool changes)
+static void start(struct test *self, uint64_t first, bool changes)
 {
 	static bool used[NR_PAGES];
 	uint64_t page;
@@ -419,7 +423,7 @@ static void start(FIXTURE_DATA(nested) *self, uint64_t first, bool changes)
 	self->running = true;
 }
 
-static void stop(FIXTURE_DATA(nested) *self)
+static void stop(struct test *self)
 {
 	int id;
 
@@ -444,7 +448,7 @@ static bool reached(void *arg)
 }
 
 /* Until each vCPU has run L2 that often more, and failed to. */
-static void wait_for(FIXTURE_DATA(nested) *self, uint64_t rounds,
+static void wait_for(struct test *self, uint64_t rounds,
 		     uint64_t failures)
 {
 	int id;
@@ -463,20 +467,20 @@ static void wait_for(FIXTURE_DATA(nested) *self, uint64_t rounds,
 	}
 }
 
-static uint64_t rounds(FIXTURE_DATA(nested) *self)
+static uint64_t rounds(struct test *self)
 {
 	return READ_ONCE(self->runner[0].note->rounds) +
 	       READ_ONCE(self->runner[1].note->rounds);
 }
 
-static uint64_t faults(FIXTURE_DATA(nested) *self)
+static uint64_t faults(struct test *self)
 {
 	return counter_read(&self->runner[0].faults) +
 	       counter_read(&self->runner[1].faults);
 }
 
 /* Did L2 see what L1 meant it to, and are its writes where they belong? */
-static void verify(FIXTURE_DATA(nested) *self)
+static void verify(struct test *self)
 {
 	uint64_t page;
 	int id;
@@ -502,20 +506,20 @@ FIXTURE_TEARDOWN(nested)
 {
 	int id;
 
-	if (!self->vm)
+	if (!self->test.vm)
 		return;
-	if (self->running)
-		stop(self);
-	verify(self);
+	if (self->test.running)
+		stop(&self->test);
+	verify(&self->test);
 	for (id = 0; id < NR_VCPUS; id++)
-		close(self->runner[id].faults.fd);
-	close(self->dev);
-	kvm_vm_free(self->vm);
+		close(self->test.runner[id].faults.fd);
+	close(self->test.dev);
+	kvm_vm_free(self->test.vm);
 	munmap(mem, NR_PAGES * PAGE_SIZE);
 	host_assert_no_shadow_pages();
 }
 
-static void split(FIXTURE_DATA(nested) *self, unsigned int i, uint64_t at)
+static void split(struct test *self, unsigned int i, uint64_t at)
 {
 	struct model_slot *s = &self->layout.slot[i];
 	struct kvm_memslot_cut cut = {
@@ -530,7 +534,7 @@ static void split(FIXTURE_DATA(nested) *self, unsigned int i, uint64_t at)
 	layout_add(&self->layout, cut.slot, s->flags, s->first + at, nr - at);
 }
 
-static void merge(FIXTURE_DATA(nested) *self, unsigned int i, unsigned int nr)
+static void merge(struct test *self, unsigned int i, unsigned int nr)
 {
 	uint32_t slots[LAYOUT_MAX_SLOTS] = {};
 	unsigned int k;
@@ -547,7 +551,7 @@ static void merge(FIXTURE_DATA(nested) *self, unsigned int i, unsigned int nr)
 }
 
 /* The last slot. */
-static void resize(FIXTURE_DATA(nested) *self, uint64_t end)
+static void resize(struct test *self, uint64_t end)
 {
 	struct model_slot *s = &self->layout.slot[self->layout.nr - 1];
 	uint64_t nr = end - s->first;
@@ -561,7 +565,7 @@ static void resize(FIXTURE_DATA(nested) *self, uint64_t end)
 	s->nr = nr;
 }
 
-static void set_readonly(FIXTURE_DATA(nested) *self, unsigned int i, bool readonly)
+static void set_readonly(struct test *self, unsigned int i, bool readonly)
 {
 	struct model_slot *s = &self->layout.slot[i];
 	int err = slot_set_readonly(self->dev, s->id, readonly);
@@ -571,7 +575,7 @@ static void set_readonly(FIXTURE_DATA(nested) *self, unsigned int i, bool readon
 }
 
 /* One of all that can be done to the slots; not SET_READONLY if L1 writes to tables. */
-static void operate(FIXTURE_DATA(nested) *self, bool readonly)
+static void operate(struct test *self, bool readonly)
 {
 	struct layout *l = &self->layout;
 	unsigned int i = host_random() % l->nr, run = layout_run(l, i);
@@ -599,7 +603,7 @@ static void operate(FIXTURE_DATA(nested) *self, bool readonly)
 	}
 }
 
-static void operate_often(FIXTURE_DATA(nested) *self, int nr, bool readonly)
+static void operate_often(struct test *self, int nr, bool readonly)
 {
 	while (nr--) {
 		operate(self, readonly);
@@ -612,14 +616,14 @@ static void operate_often(FIXTURE_DATA(nested) *self, int nr, bool readonly)
 /* Tables are written, freed and used for something else in the slots that change. */
 TEST_F(nested, tables_change)
 {
-	start(self, 0, true);
-	operate_often(self, NR_OPERATIONS, false);
-	stop(self);
-	ksft_print_msg("%lu rounds, %lu changes\n", rounds(self),
-		       self->runner[0].note->changed +
-		       self->runner[1].note->changed);
-	ASSERT_EQ(self->runner[0].note->failures, 0);
-	ASSERT_EQ(self->runner[1].note->failures, 0);
+	start(&self->test, 0, true);
+	operate_often(&self->test, NR_OPERATIONS, false);
+	stop(&self->test);
+	ksft_print_msg("%lu rounds, %lu changes\n", rounds(&self->test),
+		       self->test.runner[0].note->changed +
+		       self->test.runner[1].note->changed);
+	ASSERT_EQ(self->test.runner[0].note->failures, 0);
+	ASSERT_EQ(self->test.runner[1].note->failures, 0);
 }
 
 TEST_F(nested, tables_change_in_noise)
@@ -634,14 +638,14 @@ TEST_F(nested, tables_change_in_noise)
 		.seed = host_random(),
 	};
 
-	start(self, 0, true);
+	start(&self->test, 0, true);
 	noise_start(&config);
-	operate_often(self, NR_OPERATIONS, false);
+	operate_often(&self->test, NR_OPERATIONS, false);
 	noise_stop();
 	noise_print();
-	stop(self);
-	ASSERT_EQ(self->runner[0].note->failures, 0);
-	ASSERT_EQ(self->runner[1].note->failures, 0);
+	stop(&self->test);
+	ASSERT_EQ(self->test.runner[0].note->failures, 0);
+	ASSERT_EQ(self->test.runner[1].note->failures, 0);
 }
 
 /* L2 alone goes on, and what it writes to read-only slots comes out. */
@@ -654,19 +658,19 @@ TEST_F(nested, tables_stay)
 	bool readonly = variant->nested_paging || !kvm_cpu_has(X86_FEATURE_NPT);
 	unsigned int i;
 
-	start(self, 0, false);
-	operate_often(self, NR_OPERATIONS, readonly);
-	for (i = 0; i < self->layout.nr; i++) {
-		if (self->layout.slot[i].flags)
-			set_readonly(self, i, false);
+	start(&self->test, 0, false);
+	operate_often(&self->test, NR_OPERATIONS, readonly);
+	for (i = 0; i < self->test.layout.nr; i++) {
+		if (self->test.layout.slot[i].flags)
+			set_readonly(&self->test, i, false);
 	}
-	stop(self);
-	ASSERT_EQ(self->runner[0].note->failures, 0);
-	ASSERT_EQ(self->runner[1].note->failures, 0);
+	stop(&self->test);
+	ASSERT_EQ(self->test.runner[0].note->failures, 0);
+	ASSERT_EQ(self->test.runner[1].note->failures, 0);
 }
 
 /* Until L2 has touched everything. */
-static void settle(FIXTURE_DATA(nested) *self)
+static void settle(struct test *self)
 {
 	uint64_t before;
 
@@ -682,21 +686,21 @@ TEST_F(nested, mappings_are_kept)
 	uint64_t before;
 	int i;
 
-	start(self, 0, false);
+	start(&self->test, 0, false);
 	for (i = 0; i < 10; i++) {
-		settle(self);
-		before = faults(self);
-		split(self, 0, 2 * HUGE_PAGES);
-		split(self, 1, HUGE_PAGES);
-		wait_for(self, 20, 0);
-		merge(self, 0, 3);
-		wait_for(self, 20, 0);
-		resize(self, NR_PAGES - 100 * i);
-		wait_for(self, 200, 0);
-		ASSERT_EQ(faults(self) - before, 0);
-		resize(self, NR_FIXED);
+		settle(&self->test);
+		before = faults(&self->test);
+		split(&self->test, 0, 2 * HUGE_PAGES);
+		split(&self->test, 1, HUGE_PAGES);
+		wait_for(&self->test, 20, 0);
+		merge(&self->test, 0, 3);
+		wait_for(&self->test, 20, 0);
+		resize(&self->test, NR_PAGES - 100 * i);
+		wait_for(&self->test, 200, 0);
+		ASSERT_EQ(faults(&self->test) - before, 0);
+		resize(&self->test, NR_FIXED);
 	}
-	stop(self);
+	stop(&self->test);
 }
 
 /*
@@ -713,23 +717,23 @@ TEST_F(nested, tables_are_removed)
 	if (!variant->nested_paging)
 		REQUIRE(!kvm_cpu_has(X86_FEATURE_NPT),
 			"the CPU walks the tables, and emulation stops where they end");
-	start(self, NR_BELOW, false);
+	start(&self->test, NR_BELOW, false);
 	for (i = 0; i < 30; i++) {
-		wait_for(self, host_random_between(1, 20), 0);
-		resize(self, NR_BELOW);
-		before = rounds(self);
+		wait_for(&self->test, host_random_between(1, 20), 0);
+		resize(&self->test, NR_BELOW);
+		before = rounds(&self->test);
 		memcpy(copy, tail, size);
-		wait_for(self, 0, 2);
+		wait_for(&self->test, 0, 2);
 		/* Those that were under way may have ended. */
-		ASSERT_LE(rounds(self) - before, NR_VCPUS);
+		ASSERT_LE(rounds(&self->test) - before, NR_VCPUS);
 		ASSERT_EQ(memcmp(copy, tail, size), 0);
-		resize(self, NR_FIXED);
+		resize(&self->test, NR_FIXED);
 	}
-	wait_for(self, 1, 0);
-	stop(self);
+	wait_for(&self->test, 1, 0);
+	stop(&self->test);
 	ksft_print_msg("%lu rounds, %lu failures; the last exit was %#lx\n",
-		       rounds(self), self->runner[0].note->failures,
-		       self->runner[0].note->last_exit);
+		       rounds(&self->test), self->test.runner[0].note->failures,
+		       self->test.runner[0].note->last_exit);
 	free(copy);
 }
 

@@ -9,7 +9,7 @@
  * A count that was carried over often enough could overflow.  This is far above what
  * shadow pages can make of it, and far below KVM's flag in bit 31.
  */
-#define MAX_COUNT	(1 << 28)
+#define MAX_COUNT	0x10000000
 
 /* How many elements a slot's array for a level has. */
 static unsigned long nr_elements(const struct kvm_memory_slot *slot, int level)

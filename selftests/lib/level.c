@@ -24,10 +24,7 @@ struct l1 {
  * L1 begins here, with its struct l1 in r15, and the arguments of the test's code where
  * they belong. L2 gets them, and the rest of the stack.
  */
-void l1_entry(void);
-
-asm(
-"l1_entry:\n\t"
+asm("l1_entry:\n\t"
 	"push %r15\n\t"
 	"push %rdi\n\t"
 	"push %rsi\n\t"
@@ -48,12 +45,10 @@ asm(
 	"vmrun %rax\n\t"
 	"pop %rdi\n\t"
 	"sub $8, %rsp\n\t"
-	"call l1_fail\n\t"
-);
+	"call l1_fail\n\t");
 
 /* Returns where the VMCB is. */
-__attribute__((used))
-static uint64_t l1_prepare(struct l1 *l1, void *stack)
+uint64_t l1_prepare(struct l1 *l1, void *stack)
 {
 	struct vmcb *vmcb = l1->svm->vmcb;
 
@@ -67,8 +62,7 @@ static uint64_t l1_prepare(struct l1 *l1, void *stack)
 	return l1->svm->vmcb_gpa;
 }
 
-__attribute__((used))
-static void l1_fail(struct l1 *l1)
+void l1_fail(struct l1 *l1)
 {
 	struct vmcb *vmcb = l1->svm->vmcb;
 

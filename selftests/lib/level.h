@@ -26,4 +26,10 @@ bool level_shadows(void);
 /* vm_vcpu_add() at that level; vcpu_args_set() works as ever. */
 struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code);
 
+/* L1's part, which is known to its assembly only. */
+struct l1;
+void l1_entry(void);
+uint64_t l1_prepare(struct l1 *l1, void *stack);
+void l1_fail(struct l1 *l1);
+
 #endif
