@@ -174,6 +174,8 @@ static void change_tables(struct note *n)
 static void run_l2(struct note *n)
 {
 	struct vmcb *vmcb = n->svm->vmcb;
+	uint64_t vmcb_gpa = n->svm->vmcb_gpa;
+	struct note *arg = n;
 
 	vmcb->save.rip = (uint64_t)l2_code;
 	vmcb->save.rsp = (uint64_t)n->stack - 8;
@@ -181,7 +183,7 @@ static void run_l2(struct note *n)
 		     "vmload %%rax\n\t"
 		     "vmrun %%rax\n\t"
 		     "pop %%rbp\n\t"
-		     : : "a"(n->svm->vmcb_gpa), "D"(n)
+		     : "+a"(vmcb_gpa), "+D"(arg) :
 		     : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11",
 		       "r12", "r13", "r14", "r15", "memory", "cc");
 }
