@@ -7,7 +7,7 @@
  * The VMM's calls wait until the slot is whole, and what they change is what is
  * split next. Nothing happens before the first KVM_RUN.
  *
- *	SPLIT_MERGE_RATE	operations per second (10)
+ *	SPLIT_MERGE_RATE	operations per second (20)
  *	SPLIT_MERGE_SEED	repeats the places of a run
  *	SPLIT_MERGE_COUNT	a file that always holds the number of operations
  *				made so far, in ten digits and a newline
@@ -175,7 +175,7 @@ static void split_and_merge(uint64_t rate)
 
 static void *work(void *arg)
 {
-	uint64_t rate = number("SPLIT_MERGE_RATE", 10);
+	uint64_t rate = number("SPLIT_MERGE_RATE", 20);
 
 	(void)arg;
 	while (!__atomic_load_n(&ending, __ATOMIC_RELAXED)) {
