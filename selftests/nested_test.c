@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -300,8 +301,22 @@ static uint64_t *page_at(uint64_t gpa)
 }
 
 /*
+ * Before 6.6, KVM takes a root in missing memory for a triple fault, and while it enters L2 that
+ * makes it warn about itself: "nested_run_pending". It does so if it deletes a slot by itself.
+ */
+static bool roots_may_go(void)
+{
+	struct utsname host;
+	int major, minor;
+
+	uname(&host);
+	return sscanf(host.release, "%d.%d", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 6));
+}
+
+/*
  * Tables that are like those which L2 gets without this test, but for its aliases. They are
- * at random places, in pages that @may_be; each of those is used once.
+ * at random places from page @first on.
  */
 static void make_tables(struct kvm_vm *vm, struct note *n, bool *used,
 			uint64_t first)
@@ -310,8 +325,11 @@ static void make_tables(struct kvm_vm *vm, struct note *n, bool *used,
 	int i;
 
 	for (i = 0; i < NR_TABLE_PAGES; i++) {
+		uint64_t low = i == ROOT && !roots_may_go() ? 0 : first;
+
 		do {
-			page = host_random_between(first, NR_FIXED - 1);
+			page = host_random_between(low, low == first ? NR_FIXED - 1 :
+							first - 1);
 		} while (used[page]);
 		used[page] = true;
 		n->table[i] = GPA + page * PAGE_SIZE;
@@ -706,8 +724,8 @@ TEST_F(nested, mappings_are_kept)
 }
 
 /*
- * All tables, the roots too, are in what SHRINK takes away, while L2 is entered in a loop:
- * KVM must not keep a shadow of them, and L1 is told.
+ * All tables, the roots too where KVM can do with that, are in what SHRINK takes
+ * away, while L2 is entered in a loop: KVM must not keep a shadow of them, and L1 is told.
  */
 TEST_F(nested, tables_are_removed)
 {

@@ -578,6 +578,7 @@ struct guest_of_honour {
 	struct scene *s;
 	struct async async;
 	atomic_bool stop;
+	atomic_ulong changes;		/* that were made */
 	uint64_t visits;
 };
 
@@ -597,8 +598,10 @@ static int come_and_go(void *arg)
 {
 	struct guest_of_honour *g = arg;
 	struct sight sight = { .g = g };
+	unsigned long changes;
 
 	while (!g->stop) {
+		changes = g->changes;
 		tracker_attach(g->s->tracker);
 		sight.nr_writes = tracker_news(g->s->tracker).nr_writes;
 		tracker_add(g->s->tracker, gpa_of(KNOWN));
@@ -610,6 +613,9 @@ static int come_and_go(void *arg)
 		if (!(g->visits % 2))
 			tracker_remove(g->s->tracker, gpa_of(KNOWN));
 		g->visits++;
+		/* Else it could be there whenever somebody looks. */
+		while (!g->stop && g->changes == changes)
+			usleep(100);
 	}
 	return 0;
 }
@@ -643,8 +649,10 @@ static void change_in_circles(struct scene *s, const int *circle,
 	async_start(&guest.async, come_and_go, &guest);
 	/* Until both have happened often enough. */
 	while (done < ROUNDS || guest.visits < ROUNDS) {
-		for (which = circle; *which >= 0; which++)
+		for (which = circle; *which >= 0; which++) {
 			change_until_done(s, &changes[*which], refused);
+			guest.changes++;
+		}
 		done++;
 	}
 	guest.stop = true;
