@@ -128,6 +128,7 @@ static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 						struct kvm_arch_memory_slot *span,
 						const struct kvm_memory_slot *slot)
 {
+	bool track = shares_write_track(c, span), rmaps = shares_rmaps(c, span);
 	struct kvm_arch_memory_slot part = {};
 	unsigned long index;
 	int size;
@@ -137,10 +138,10 @@ static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 
 		if (size)
 			part.lpage_info[size - 1] = span->lpage_info[size - 1] + index;
-		else if (shares_write_track(c, span))
+		else if (track)
 			*compat_write_track(&part) = *compat_write_track(span) + index;
 
-		if (shares_rmaps(c, span))
+		if (rmaps)
 			part.rmap[size] = span->rmap[size] + index;
 	}
 
