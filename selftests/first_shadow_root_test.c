@@ -357,18 +357,6 @@ static int run_starving(void *arg)
 	return err;
 }
 
-struct changing {
-	int dev;
-	const struct change *change;
-};
-
-static int run_change(void *arg)
-{
-	struct changing *c = arg;
-
-	return change_make(c->dev, c->change);
-}
-
 /* Two operations that leave all as it was: each slot must have what KVM takes for granted. */
 static void split_and_merge(int dev, const struct layout *l)
 {
@@ -396,7 +384,7 @@ static int change_half_way(const struct change *change, int nth)
 {
 	const uint64_t page = 5;	/* in a slot before and after; vCPU 0 sleeps there */
 	struct async writer, nester, changer;
-	struct changing changing = { .change = change };
+	struct change_call call = { .change = change };
 	struct starving starving = { .nth = nth };
 	int uffd = uffd_open(), i, err;
 	struct orders *written;
@@ -409,7 +397,7 @@ static int change_half_way(const struct change *change, int nth)
 	starving.nester = nested_add(vm, 1, 0);
 	nested_prepare(starving.nester);
 	written = addr_gva2hva(vm, (vm_vaddr_t)&orders);
-	changing.dev = memslot_ops_open(vm);
+	call.dev = memslot_ops_open(vm);
 	mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
 	for (i = 0; i < CHANGE_PAGES; i++) {
 		if (i != page)
@@ -426,7 +414,7 @@ static int change_half_way(const struct change *change, int nth)
 	uffd_wait_for_fault(uffd, mem + page * PAGE_SIZE);
 
 	TEST_ASSERT(trace_start(), "no tracefs");
-	async_start(&changer, run_change, &changing);
+	async_start(&changer, change_call, &call);
 	async_wait_for_swap(&changer, 1);
 
 	async_start(&nester, run_starving, &starving);
@@ -441,14 +429,14 @@ static int change_half_way(const struct change *change, int nth)
 	TEST_ASSERT_EQ(*(uint64_t *)(mem + page * PAGE_SIZE), 0x77);
 	layout_assert(vm, &change->after, GPA, mem);
 
-	split_and_merge(changing.dev, &change->after);
+	split_and_merge(call.dev, &change->after);
 	nested_run(starving.nester);
-	split_and_merge(changing.dev, &change->after);
+	split_and_merge(call.dev, &change->after);
 	write_word(vcpu, written, GPA + page * PAGE_SIZE, 0x88);
 	TEST_ASSERT_EQ(*(uint64_t *)(mem + page * PAGE_SIZE), 0x88);
 	nested_run(starving.nester);
 
-	close(changing.dev);
+	close(call.dev);
 	kvm_vm_free(vm);
 	free(starving.nester);
 	munmap(mem, CHANGE_SIZE);

@@ -89,26 +89,14 @@ FIXTURE_TEARDOWN(slow_notifier)
 	hammer_free(self->h);
 }
 
-struct call {
-	const struct change *change;
-	int dev;
-};
-
-static int call_change(void *arg)
-{
-	struct call *call = arg;
-
-	return change_make(call->dev, call->change);
-}
-
 /* Makes the operation; returns whether it was seen to wait for a notifier. */
 static bool change_and_watch(int dev, const struct change *c)
 {
-	struct call call = { c, dev };
+	struct change_call call = { c, dev };
 	bool waited = false;
 	struct async op;
 
-	async_start(&op, call_change, &call);
+	async_start(&op, change_call, &call);
 	while (!op.done)
 		waited |= async_sleeps(&op) && async_stands_in(&op, "slots_swap");
 	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));

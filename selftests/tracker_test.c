@@ -436,18 +436,6 @@ FIXTURE_TEARDOWN(arrival)
 	close(self->uffd);
 }
 
-struct change_call {
-	const struct change *change;
-	int dev;
-};
-
-static int call_change(void *arg)
-{
-	struct change_call *call = arg;
-
-	return change_make(call->dev, call->change);
-}
-
 static bool is_done(void *arg)
 {
 	return ((struct async *)arg)->done;
@@ -488,7 +476,7 @@ TEST_F(arrival, while_an_operation_waits)
 		uffd_wait_for_fault(self->uffd, held);
 
 		trace_start();
-		async_start(&op, call_change, &call);
+		async_start(&op, change_call, &call);
 		async_wait_for_swap(&op, 1);
 
 		async_start(&attach, tracker_call_attach, &s->tracker);

@@ -134,6 +134,13 @@ int change_make(int dev, const struct change *c)
 	}
 }
 
+int change_call(void *arg)
+{
+	struct change_call *call = arg;
+
+	return change_make(call->dev, call->change);
+}
+
 static const struct model_slot *find(const struct layout *l, uint64_t page)
 {
 	unsigned int i;

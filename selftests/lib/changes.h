@@ -50,6 +50,14 @@ bool change_may_zap_all(const struct change *c);
 /* Makes the operation; returns 0 or a positive errno. */
 int change_make(int dev, const struct change *c);
 
+/* The same as a call for async_start(). */
+struct change_call {
+	const struct change *change;
+	int dev;
+};
+
+int change_call(void *call);
+
 /* Whether a page is in a slot, and may be written. */
 bool layout_has(const struct layout *l, uint64_t page);
 bool layout_is_writable(const struct layout *l, uint64_t page);
