@@ -44,9 +44,6 @@
 #define NR_SPARES	3
 #define NR_TABLE_PAGES	(3 + NR_TABLES + NR_SPARES)
 
-/* Allowed is all; accessed and dirty are set, so that nobody has to say so later. */
-#define ENTRY		0x67
-
 /* ----------------------------------------------------------- the guest */
 
 struct note {
@@ -124,7 +121,7 @@ static void set_entry(struct note *n, int table, uint64_t i, uint64_t entry)
 static void alias_page(struct note *n, uint64_t alias, uint16_t page)
 {
 	set_entry(n, TABLES + alias / 512, alias % 512,
-		  (GPA + page * PAGE_SIZE) | ENTRY);
+		  (GPA + page * PAGE_SIZE) | NESTED_ENTRY);
 	n->page[alias] = page;
 }
 
@@ -147,13 +144,13 @@ static void replace_table(struct note *n, int table)
 			n->svm->vmcb->save.cr3 = new;
 		break;
 	case POINTERS:
-		set_entry(n, ROOT, 0, new | ENTRY);
+		set_entry(n, ROOT, 0, new | NESTED_ENTRY);
 		break;
 	case DIRECTORY:
-		set_entry(n, POINTERS, ALIAS / GIGA_SIZE, new | ENTRY);
+		set_entry(n, POINTERS, ALIAS / GIGA_SIZE, new | NESTED_ENTRY);
 		break;
 	default:
-		set_entry(n, DIRECTORY, table - TABLES, new | ENTRY);
+		set_entry(n, DIRECTORY, table - TABLES, new | NESTED_ENTRY);
 	}
 
 	for (i = 0; i < 512; i++)
@@ -192,21 +189,14 @@ static void run_l2(struct note *n)
 static void l1_code(struct note *n)
 {
 	struct vmcb *vmcb = n->svm->vmcb;
-	uint64_t root;
+	uint64_t root = n->table[ROOT];
 
-	generic_svm_setup(n->svm, l2_code, n->stack);
-	vmcb->save.rflags = X86_EFLAGS_FIXED;
-	vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	nested_make_ready(n->svm, l2_code, n->stack, n->nested_paging ? root : 0);
 	vmcb->control.intercept |= 1UL << INTERCEPT_SHUTDOWN;
 	/* L2 has no handler that would be there without its tables. */
 	vmcb->control.intercept_exceptions = 1U << PF_VECTOR | 1U << DF_VECTOR;
-	root = n->table[ROOT];
-	if (n->nested_paging) {
-		vmcb->control.nested_ctl = 1;
-		vmcb->control.nested_cr3 = root;
-	} else {
+	if (!n->nested_paging)
 		vmcb->save.cr3 = root;
-	}
 
 	while (!READ_ONCE(n->stop)) {
 		if (READ_ONCE(n->changes))
@@ -342,11 +332,11 @@ static void make_tables(struct kvm_vm *vm, struct note *n, bool *used,
 	pointers = *page_at(n->table[ROOT]) & GENMASK_ULL(51, 12);
 	memcpy(page_at(n->table[POINTERS]), addr_gpa2hva(vm, pointers),
 	       PAGE_SIZE);
-	page_at(n->table[ROOT])[0] = n->table[POINTERS] | ENTRY;
+	page_at(n->table[ROOT])[0] = n->table[POINTERS] | NESTED_ENTRY;
 	page_at(n->table[POINTERS])[ALIAS / GIGA_SIZE] =
-		n->table[DIRECTORY] | ENTRY;
+		n->table[DIRECTORY] | NESTED_ENTRY;
 	for (i = 0; i < NR_TABLES; i++)
-		page_at(n->table[DIRECTORY])[i] = n->table[TABLES + i] | ENTRY;
+		page_at(n->table[DIRECTORY])[i] = n->table[TABLES + i] | NESTED_ENTRY;
 }
 
 static void fill_tables(struct note *n)
@@ -357,7 +347,7 @@ static void fill_tables(struct note *n)
 		uint16_t page = n->data[host_random() % n->nr_data];
 
 		page_at(n->table[TABLES + alias / 512])[alias % 512] =
-			(GPA + page * PAGE_SIZE) | ENTRY;
+			(GPA + page * PAGE_SIZE) | NESTED_ENTRY;
 		n->page[alias] = page;
 	}
 }

@@ -50,15 +50,7 @@ asm("l1_entry:\n\t"
 /* Returns where the VMCB is. */
 uint64_t l1_prepare(struct l1 *l1, void *stack)
 {
-	struct vmcb *vmcb = l1->svm->vmcb;
-
-	generic_svm_setup(l1->svm, (void *)l1->code, stack);
-	vmcb->save.rflags = X86_EFLAGS_FIXED;
-	vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
-	if (l1->nested_cr3) {
-		vmcb->control.nested_ctl = 1;
-		vmcb->control.nested_cr3 = l1->nested_cr3;
-	}
+	nested_make_ready(l1->svm, (void *)l1->code, stack, l1->nested_cr3);
 	return l1->svm->vmcb_gpa;
 }
 
@@ -80,7 +72,7 @@ static bool level_is(const char *level)
 	return !strcmp(wanted, level);
 }
 
-bool level_is_2(void)
+static bool level_is_2(void)
 {
 	TEST_ASSERT(level_is("L1") || level_is("L2") || level_is("L2-npt"),
 		    "LEVEL is not L1, L2 or L2-npt");

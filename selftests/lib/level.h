@@ -14,7 +14,6 @@
 
 #include "kvm_util.h"
 
-bool level_is_2(void);
 /*
  * Whether KVM shadows page tables of the guest's: those of L2, or on a host without TDP all.
  * Then SHRINK may zap as much as KVM's own delete does, that is, everything; and KVM

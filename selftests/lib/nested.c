@@ -27,17 +27,28 @@ static void l2_code(void)
 	}
 }
 
+void nested_make_ready(struct svm_test_data *svm, void *code, void *stack,
+		       uint64_t nested_cr3)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	generic_svm_setup(svm, code, stack);
+	vmcb->save.rflags = X86_EFLAGS_FIXED;
+	vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	if (nested_cr3) {
+		vmcb->control.nested_ctl = 1;
+		vmcb->control.nested_cr3 = nested_cr3;
+	}
+}
+
 /* Runs L2 once, and tells. */
 static void l1_code(struct svm_test_data *svm)
 {
 	static uint64_t stack[256];
 	struct vmcb *vmcb = svm->vmcb;
 
-	generic_svm_setup(svm, l2_code, &stack[256]);
 	/* Without nested paging, L2 would do with the page tables of L1. */
-	vmcb->control.nested_ctl = 1;
-	vmcb->control.nested_cr3 = orders.nested_cr3;
-	vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	nested_make_ready(svm, l2_code, &stack[256], orders.nested_cr3);
 	if (orders.waits)
 		GUEST_SYNC(0);
 	for (;;) {
@@ -55,9 +66,8 @@ struct nested {
 	struct orders *orders;		/* the guest's */
 };
 
-/* All is allowed, and accessed and dirty, so that nobody has to say so later. */
-#define TABLE		0x67
-#define HUGE_PAGE	0xe7
+/* Of 2 MiB or 1 GiB. */
+#define HUGE_PAGE	(NESTED_ENTRY | 1 << 7)
 
 static uint64_t *new_table(struct kvm_vm *vm, uint64_t *gpa)
 {
@@ -70,8 +80,8 @@ uint64_t nested_directory_entry(struct kvm_vm *vm, uint64_t word)
 	uint64_t table, page;
 
 	*new_table(vm, &page) = word;
-	*new_table(vm, &table) = page | TABLE;
-	return table | TABLE;
+	*new_table(vm, &table) = page | NESTED_ENTRY;
+	return table | NESTED_ENTRY;
 }
 
 /* A directory through which L2 sees a GiB of memory as L1 does. */
@@ -91,7 +101,7 @@ static uint64_t new_root(struct kvm_vm *vm, uint64_t **entry)
 	uint64_t root, pointers;
 
 	*entry = new_table(vm, &pointers);
-	*new_table(vm, &root) = pointers | TABLE;
+	*new_table(vm, &root) = pointers | NESTED_ENTRY;
 	return root;
 }
 
@@ -101,9 +111,9 @@ static uint64_t make_nested_table(struct kvm_vm *vm, uint64_t second_directory)
 	uint64_t root, *entry;
 
 	root = new_root(vm, &entry);
-	entry[0] = identity_directory(vm, 0) | TABLE;
+	entry[0] = identity_directory(vm, 0) | NESTED_ENTRY;
 	if (second_directory)
-		entry[1] = second_directory | TABLE;
+		entry[1] = second_directory | NESTED_ENTRY;
 	return root;
 }
 
@@ -114,7 +124,7 @@ uint64_t nested_identity(struct kvm_vm *vm)
 
 	root = new_root(vm, &entry);
 	for (gib = 0; gib < 512; gib++)
-		entry[gib] = !gib ? identity_directory(vm, gib) | TABLE :
+		entry[gib] = !gib ? identity_directory(vm, gib) | NESTED_ENTRY :
 				       (gib * GIGA_SIZE) | HUGE_PAGE;
 	return root;
 }

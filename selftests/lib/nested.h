@@ -7,9 +7,23 @@
 #define SELFTESTS_NESTED_H
 
 #include "kvm_util.h"
+#include "svm_util.h"
 
 /* Where L2 looks at what its nested page table makes of the second GiB. */
 #define NESTED_LOOK	(1UL << 30)
+
+/*
+ * An entry for a table or a page of 4 KiB. All is allowed, and accessed and dirty, so that
+ * nobody has to say so later.
+ */
+#define NESTED_ENTRY	0x67
+
+/*
+ * In the guest: makes L1 ready to run @code in L2, on this nested page table, or where
+ * @nested_cr3 is 0 without nested paging.
+ */
+void nested_make_ready(struct svm_test_data *svm, void *code, void *stack,
+		       uint64_t nested_cr3);
 
 struct nested;
 
