@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An MMU notifier of the VMM's process is under way most of the time, so that
- * each operation has to wait for its end before it may swap.  vCPUs do not wait
- * with it, and notice nothing.
+ * An MMU notifier of the VMM's process is under way when an operation is asked for: it
+ * waits for the end of that before it swaps.  vCPUs do not wait with it, and notice nothing.
  *
- * Notifiers come from long calls of mprotect() and munmap() by several threads,
- * on memory that no slot has, and on the slots' own.  That operations wait is
- * read off their stacks: each of them is made again until it was seen to.
+ * The notifier is one of memory that no slot has, or of the slots' own.
  */
 #include "harness.h"
 
@@ -17,21 +14,19 @@
 #include "changes.h"
 #include "hammer.h"
 #include "host.h"
+#include "level.h"
 #include "memslot_ops.h"
-
-#define ROUNDS		8
-#define MOST_ROUNDS	400
-#define NR_UNREST	3
+#include "slow_notifier.h"
 
 FIXTURE(slow_notifier) {
+	struct slow_notifier notifier;
 	struct hammer *h;
-	struct unrest *unrest[NR_UNREST];
 	int dev;
 };
 
 FIXTURE_VARIANT(slow_notifier) {
 	enum host_pages host_pages;
-	/* The slots' own memory changes as well, and costs faults. */
+	/* The slots' own memory changes, which costs faults, and these have to wait. */
 	bool related;
 };
 
@@ -51,15 +46,9 @@ FIXTURE_VARIANT_ADD(slow_notifier, 4k_related)
 	.related = true,
 };
 
-FIXTURE_VARIANT_ADD(slow_notifier, thp_related)
-{
-	.host_pages = HOST_PAGES_THP,
-	.related = true,
-};
-
 FIXTURE_SETUP(slow_notifier)
 {
-	const struct hammer_config config = {
+	struct hammer_config config = {
 		.nr_vcpus = 2,
 		.max_size = CHANGE_SIZE,
 		.host_pages = variant->host_pages,
@@ -67,49 +56,91 @@ FIXTURE_SETUP(slow_notifier)
 
 	self->h = NULL;
 	REQUIRE_ALL_OPS();
+	REQUIRE(slow_notifier_possible(), "slow_notifier.ko is not loaded");
 	host_seed();
+	slow_notifier_init(&self->notifier, CHANGE_SIZE);
+	if (variant->related)
+		config.mem = self->notifier.mem;
 	self->h = hammer_create(&config);
 	self->dev = memslot_ops_open(hammer_vm(self->h));
-	self->unrest[0] = unrest_start(NULL, 0);
-	self->unrest[1] = unrest_start_unmapping();
-	self->unrest[2] = variant->related ?
-			  unrest_start(hammer_hva(self->h), CHANGE_SIZE) :
-			  unrest_start(NULL, 0);
 }
 
 FIXTURE_TEARDOWN(slow_notifier)
 {
-	int i;
-
 	if (!self->h)
 		return;
-	for (i = 0; i < NR_UNREST; i++)
-		unrest_stop(self->unrest[i]);
 	close(self->dev);
 	hammer_free(self->h);
+	slow_notifier_close(&self->notifier);
 }
 
-/* Makes the operation; returns whether it was seen to wait for a notifier. */
-static bool change_and_watch(int dev, const struct change *c)
+#define WAITS_TO_SWAP	"slots_swap"
+#define WAITS_TO_MOVE	"lock_mmu_to_move"
+
+struct standing {
+	const struct change *change;
+	struct async *op;
+	const char *function;
+};
+
+static bool stands(void *arg)
+{
+	struct standing *s = arg;
+
+	TEST_ASSERT(!s->op->done, "%s did not wait for a notifier: %s",
+		    s->change->name, strerror(s->op->err));
+	if (!async_sleeps(s->op))
+		return false;
+	s->function = async_stands_in(s->op, WAITS_TO_SWAP) ? WAITS_TO_SWAP :
+		      async_stands_in(s->op, WAITS_TO_MOVE) ? WAITS_TO_MOVE :
+		      NULL;
+	return s->function;
+}
+
+/*
+ * Waits until the operation waits for the notifier. If rmaps are to move to a new slot,
+ * that is before they do: the notifier may have been going through them.
+ */
+static void wait_until_it_waits(const struct change *c, struct async *op,
+				bool related)
+{
+	const bool moves = c == &changes[CHANGE_GROW] ||
+			   c == &changes[CHANGE_MERGE];
+	const bool shadows = level_shadows() || !host_has_tdp_mmu();
+	struct standing s = { c, op };
+
+	TEST_ASSERT(host_wait(stands, &s), "%s does not come to wait", c->name);
+	TEST_ASSERT(!strcmp(s.function, related && moves && shadows ?
+			    WAITS_TO_MOVE : WAITS_TO_SWAP),
+		    "%s waits in %s()", c->name, s.function);
+}
+
+static void change_meanwhile(struct hammer *h, int dev, const struct change *c,
+			     struct slow_notifier *notifier, bool related)
 {
 	struct change_call call = { c, dev };
-	bool waited = false;
 	struct async op;
+	uint64_t swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
 
+	slow_notifier_begin(notifier);
 	async_start(&op, change_call, &call);
-	while (!op.done)
-		waited |= async_sleeps(&op) && async_stands_in(&op, "slots_swap");
+	wait_until_it_waits(c, &op, related);
+	/* Those who fault on what changes must wait. */
+	if (!related)
+		hammer_wait(h, 1000);
+	wait_until_it_waits(c, &op, related);
+	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS), swaps);
+	slow_notifier_end(notifier);
 	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));
-	return waited;
 }
 
-static bool change_once(struct hammer *h, int dev, const struct change *c,
+static void change_once(struct hammer *h, int dev, const struct change *c,
+			struct slow_notifier *notifier,
 			enum host_pages host_pages, bool related)
 {
 	const bool toggles = c >= &changes[CHANGE_PROTECT];
 	uint64_t quiet = c->quiet[host_pages], faults;
 	struct kvm_vm *vm = hammer_vm(h);
-	bool waited;
 
 	layout_create(vm, &c->before, hammer_gpa(h), hammer_hva(h));
 	if (related) {
@@ -121,7 +152,7 @@ static bool change_once(struct hammer *h, int dev, const struct change *c,
 	}
 
 	faults = hammer_faults(h);
-	waited = change_and_watch(dev, c);
+	change_meanwhile(h, dev, c, notifier, related);
 	hammer_wait(h, 100);
 	if (!related && !change_may_zap_all(c))
 		TEST_ASSERT(hammer_faults(h) == faults,
@@ -131,37 +162,24 @@ static bool change_once(struct hammer *h, int dev, const struct change *c,
 	hammer_assert_no_bad_exits(h);
 	layout_assert(vm, &c->after, hammer_gpa(h), hammer_hva(h));
 	layout_delete(vm, &c->after);
-	return waited;
 }
 
 TEST_F(slow_notifier, operations_wait_vcpus_do_not)
 {
-	uint64_t ops, shrinks = 0, all = 0;
 	const struct change *c;
-	int round, waits;
+	uint64_t ops;
 
-	for (c = changes; c < changes + NR_CHANGES; c++) {
-		waits = 0;
-		for (round = 0; round < ROUNDS || !waits; round++) {
-			TEST_ASSERT(round < MOST_ROUNDS,
-				    "%s was never seen to wait for a notifier",
-				    c->name);
-			waits += change_once(self->h, self->dev, c,
-					     variant->host_pages,
-					     variant->related);
-		}
-		ksft_print_msg("%s: %d of %d waited for a notifier\n", c->name,
-			       waits, round);
-		all += round;
-		shrinks += c == &changes[CHANGE_SHRINK] ? round : 0;
-	}
+	for (c = changes; c < changes + NR_CHANGES; c++)
+		change_once(self->h, self->dev, c, &self->notifier,
+			    variant->host_pages, variant->related);
 	hammer_verify(self->h);
 	hammer_assert_no_bad_exits(self->h);
 
+	/* SHRINK swaps twice. */
 	ops = memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS);
-	TEST_ASSERT_EQ(ops, all);
+	TEST_ASSERT_EQ(ops, NR_CHANGES);
 	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS),
-		       ops + shrinks);
+		       ops + 1);
 	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
 }
 

@@ -182,28 +182,6 @@ static void *unrest_main(void *arg)
 	return NULL;
 }
 
-static void *unmap_main(void *arg)
-{
-	struct unrest *u = arg;
-
-	while (!u->stop) {
-		char *mem = host_map(u->size, PAGE_SIZE, 0, HOST_PAGES_4K);
-
-		memset(mem, 1, u->size);
-		munmap(mem, u->size + PAGE_SIZE);
-	}
-	return NULL;
-}
-
-struct unrest *unrest_start_unmapping(void)
-{
-	struct unrest *u = calloc(1, sizeof(*u));
-
-	u->size = UNREST_SIZE / 2;
-	pthread_create(&u->thread, NULL, unmap_main, u);
-	return u;
-}
-
 struct unrest *unrest_start(void *mem, size_t size)
 {
 	struct unrest *u = calloc(1, sizeof(*u));

@@ -59,8 +59,6 @@ void uffd_release(int uffd, void *mem, size_t size);
  */
 struct unrest;
 struct unrest *unrest_start(void *mem, size_t size);
-/* The same by memory that comes, is filled, and is unmapped again. */
-struct unrest *unrest_start_unmapping(void);
 void unrest_stop(struct unrest *u);
 
 #endif
