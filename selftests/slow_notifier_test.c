@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An MMU notifier of the VMM's process is under way when an operation is asked for: it
- * waits for the end of that before it swaps.  vCPUs do not wait with it, and notice nothing.
- *
- * The notifier is one of memory that no slot has, or of the slots' own.
+ * An MMU notifier of the VMM's process is under way, of memory that no slot has or of the
+ * slots' own, and operations wait for its end: before they swap, and before they move
+ * rmaps, which it may be going through.  vCPUs do not wait with them, and notice nothing.
  */
+#include <sys/mman.h>
+
 #include "harness.h"
 
 #include "kvm_util.h"
@@ -16,7 +17,9 @@
 #include "host.h"
 #include "level.h"
 #include "memslot_ops.h"
+#include "probe.h"
 #include "slow_notifier.h"
+#include "trace.h"
 
 FIXTURE(slow_notifier) {
 	struct slow_notifier notifier;
@@ -97,38 +100,39 @@ static bool stands(void *arg)
 	return s->function;
 }
 
-/*
- * Waits until the operation waits for the notifier. If rmaps are to move to a new slot,
- * that is before they do: the notifier may have been going through them.
- */
 static void wait_until_it_waits(const struct change *c, struct async *op,
-				bool related)
+				const char *function)
 {
-	const bool moves = c == &changes[CHANGE_GROW] ||
-			   c == &changes[CHANGE_MERGE];
-	const bool shadows = level_shadows() || !host_has_tdp_mmu();
 	struct standing s = { c, op };
 
 	TEST_ASSERT(host_wait(stands, &s), "%s does not come to wait", c->name);
-	TEST_ASSERT(!strcmp(s.function, related && moves && shadows ?
-			    WAITS_TO_MOVE : WAITS_TO_SWAP),
-		    "%s waits in %s()", c->name, s.function);
+	TEST_ASSERT(!strcmp(s.function, function), "%s waits in %s()", c->name,
+		    s.function);
+}
+
+static bool host_has_rmaps(void)
+{
+	return level_shadows() || !host_has_tdp_mmu();
 }
 
 static void change_meanwhile(struct hammer *h, int dev, const struct change *c,
 			     struct slow_notifier *notifier, bool related)
 {
+	const bool makes_whole = c == &changes[CHANGE_GROW] ||
+				 c == &changes[CHANGE_MERGE];
+	const char *function = related && makes_whole && host_has_rmaps() ?
+			       WAITS_TO_MOVE : WAITS_TO_SWAP;
 	struct change_call call = { c, dev };
 	struct async op;
 	uint64_t swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
 
 	slow_notifier_begin(notifier);
 	async_start(&op, change_call, &call);
-	wait_until_it_waits(c, &op, related);
+	wait_until_it_waits(c, &op, function);
 	/* Those who fault on what changes must wait. */
 	if (!related)
 		hammer_wait(h, 1000);
-	wait_until_it_waits(c, &op, related);
+	wait_until_it_waits(c, &op, function);
 	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS), swaps);
 	slow_notifier_end(notifier);
 	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));
@@ -181,6 +185,78 @@ TEST_F(slow_notifier, operations_wait_vcpus_do_not)
 	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS),
 		       ops + 1);
 	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+}
+
+#define OTHER_SLOT	(CHANGE_SLOT + 10)
+#define OTHER_GPA	(PROBE_GPA + CHANGE_SIZE)
+
+/* The notifier begins when the operation has swapped, and waits for a vCPU's fault. */
+static void move_late(struct probe *p, int dev, const struct change *c,
+		      struct slow_notifier *notifier, void *other, int uffd)
+{
+	struct change_call call = { c, dev };
+	struct kvm_vm *vm = probe_vm(p);
+	uint64_t page;
+	struct async op;
+
+	layout_create(vm, &c->before, PROBE_GPA, notifier->mem);
+	for (page = 0; page < CHANGE_PAGES; page++)
+		probe_write(p, PROBE_GPA + page * PAGE_SIZE, page);
+
+	TEST_ASSERT(trace_start(), "the trace cannot be emptied");
+	TEST_ASSERT_EQ(madvise(other, PAGE_SIZE, MADV_DONTNEED), 0);
+	TEST_ASSERT(uffd_hold(uffd, other, PAGE_SIZE, false),
+		    "no userfaultfd of the memory");
+	probe_begin(p, 0, PROBE_WRITE, OTHER_GPA, 0);
+	uffd_wait_for_fault(uffd, other);
+	async_start(&op, change_call, &call);
+	async_wait_for_swap(&op, 1);
+
+	slow_notifier_begin(notifier);
+	uffd_resolve(uffd, other, false, 0);
+	TEST_ASSERT(!probe_end(p, 0).nr_writes, "the write came out as MMIO");
+	wait_until_it_waits(c, &op, WAITS_TO_MOVE);
+	slow_notifier_end(notifier);
+
+	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));
+	uffd_release(uffd, other, PAGE_SIZE);
+	for (page = 0; page < c->stays; page++)
+		TEST_ASSERT_EQ(probe_read(p, PROBE_GPA + page * PAGE_SIZE), page);
+	layout_assert(vm, &c->after, PROBE_GPA, notifier->mem);
+	layout_delete(vm, &c->after);
+}
+
+TEST(rmaps_that_move_late)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = CHANGE_SIZE + PAGE_SIZE,
+	};
+	struct slow_notifier notifier;
+	struct probe *p;
+	void *other;
+	int dev, uffd;
+
+	REQUIRE_ALL_OPS();
+	REQUIRE(slow_notifier_possible(), "slow_notifier.ko is not loaded");
+	REQUIRE(host_has_rmaps(), "the TDP MMU has no rmaps");
+	REQUIRE(trace_start(), "no tracefs");
+	uffd = uffd_open();
+	REQUIRE(uffd >= 0, "no userfaultfd");
+
+	slow_notifier_init(&notifier, CHANGE_SIZE);
+	other = host_map(PAGE_SIZE, PAGE_SIZE, 0, HOST_PAGES_4K);
+	p = probe_create(&config);
+	dev = memslot_ops_open(probe_vm(p));
+	slot_must_set(probe_vm(p), OTHER_SLOT, 0, OTHER_GPA, PAGE_SIZE, other);
+
+	move_late(p, dev, &changes[CHANGE_SPLIT], &notifier, other, uffd);
+	move_late(p, dev, &changes[CHANGE_SHRINK], &notifier, other, uffd);
+
+	close(dev);
+	probe_free(p);
+	close(uffd);
+	slow_notifier_close(&notifier);
 }
 
 TEST_HARNESS_MAIN
