@@ -9,10 +9,10 @@
 #include <linux/prandom.h>
 #include <linux/random.h>
 
-#include "../src/arrays.c"
+#include "../src/x86/arrays.c"
 #include "../src/check.c"
 #include "../src/dirty.c"
-#include "../src/lpage.c"
+#include "../src/x86/lpage.c"
 #include "../src/slots.c"
 
 /* These tests run without KVM: there is no PML. */

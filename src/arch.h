@@ -6,14 +6,23 @@
 #ifndef _MEMSLOT_OPS_ARCH_H
 #define _MEMSLOT_OPS_ARCH_H
 
-#include "layout.h"
+#include "change.h"
 
+int arch_layout_begin(struct layout_change *c);
+void arch_layout_end(struct layout_change *c);
+int arch_layout_admit(struct layout_change *c);
 int arch_layout_prepare(struct layout_change *c);
 void arch_layout_unprepare(struct layout_change *c);
 int arch_layout_share(struct layout_change *c);
+void arch_layout_quiesce(struct layout_change *c);
 void arch_layout_zap(struct layout_change *c);
 void arch_layout_settle(struct layout_change *c);
-void arch_layout_dismiss_tail(struct layout_change *c);
+void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot);
+void arch_layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot);
 void arch_layout_retire(struct layout_change *c);
+void arch_layout_retire_coming(struct layout_change *c);
+
+int arch_init(void);
+void arch_exit(void);
 
 #endif /* _MEMSLOT_OPS_ARCH_H */

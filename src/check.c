@@ -2,10 +2,50 @@
 /*
  * Checks of what user space asks for, before anything changes.
  */
+#include <linux/sched.h>
 #include <linux/uaccess.h>
 
 #include "check.h"
 #include "compat/compat.h"
+
+static bool is_set_of(struct kvm *kvm, int as_id)
+{
+	struct kvm_memslots *set = rcu_access_pointer(kvm->memslots[as_id]);
+	unsigned long i;
+
+	for (i = 0; i < ARRAY_SIZE(kvm->__memslots[as_id]); i++) {
+		if (set == &kvm->__memslots[as_id][i])
+			return set->node_idx == i;
+	}
+
+	return false;
+}
+
+/**
+ * check_structures() - are KVM's structures where this module takes them to be?
+ * @kvm: a VM of the current process
+ *
+ * A kernel without MODVERSIONS would load a module that was built against other headers of
+ * the same release.  What is looked at lies at both ends of struct kvm's part that matters.
+ *
+ * Context: any in which the VM cannot go away; takes no lock.
+ * Return: 0, or -ENODEV after saying so in the kernel's log.
+ */
+int check_structures(struct kvm *kvm)
+{
+	bool right = kvm->mm == current->mm;
+	int as_id;
+
+	for (as_id = 0; right && as_id < ARRAY_SIZE(kvm->memslots); as_id++)
+		right = is_set_of(kvm, as_id);
+
+	if (right)
+		return 0;
+
+	pr_err_once(KBUILD_MODNAME ": this kernel's KVM is not the one that it was built for: no device is made\n");
+
+	return -ENODEV;
+}
 
 /**
  * check_supported() - does a slot, or its VM, use what no operation can handle?

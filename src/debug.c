@@ -7,7 +7,7 @@
 static unsigned int delay_ms[NR_PHASES];
 module_param_array(delay_ms, uint, NULL, 0644);
 MODULE_PARM_DESC(delay_ms,
-		 "milliseconds to wait after: prepared, shared, staged, swapped, waited, zapped, settled");
+		 "milliseconds to wait after: admitted, prepared, shared, staged, swapped, waited, zapped, settled");
 
 /**
  * debug_phase() - wait as long as the test asked for

@@ -8,6 +8,7 @@
 
 /* What an operation has done; the order is that of layout_replace(). */
 enum layout_phase {
+	PHASE_ADMITTED,
 	PHASE_PREPARED,
 	PHASE_SHARED,
 	PHASE_STAGED,

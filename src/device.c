@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "check.h"
 #include "device.h"
 #include "ops.h"
 #include "wrapper/kvm.h"
@@ -63,6 +64,11 @@ static int memslot_device_create(struct kvm_device *dev, u32 type)
 	struct memslot_device *device;
 	struct memslot_vm *vm, *spare;
 	unsigned int i;
+	int r;
+
+	r = check_structures(dev->kvm);
+	if (r)
+		return r;
 
 	/* Allocated before the mutex is taken, which all VMs share. */
 	device = kzalloc(sizeof(*device), GFP_KERNEL_ACCOUNT);

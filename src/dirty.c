@@ -39,12 +39,10 @@ static bool keep_bitmaps(const struct layout_change *c)
  * A slot may log without one, if the VM has dirty rings.
  *
  * Context: slots_lock held; sleeps.
- * Return: 0 or -ENOMEM; layout_destroy() frees what was allocated.
+ * Return: 0 or -ENOMEM; change_destroy() frees what was allocated.
  */
 int dirty_prepare(struct layout_change *c)
 {
-	unsigned long before = layout_npages(c->old, c->nr_old);
-	unsigned long after = layout_npages(c->new, c->nr_new);
 	unsigned int i;
 
 	if (!keep_bitmaps(c))
@@ -59,9 +57,10 @@ int dirty_prepare(struct layout_change *c)
 			return -ENOMEM;
 	}
 
-	/* Pages that no old slot has start as those of a slot that KVM creates. */
-	if (after > before && kvm_dirty_log_manual_protect_and_init_set(c->kvm))
-		bitmap_set(c->new[0]->dirty_bitmap, before, after - before);
+	/* Pages that come start as those of a slot that KVM creates. */
+	if (c->coming && kvm_dirty_log_manual_protect_and_init_set(c->kvm))
+		bitmap_set(c->new[0]->dirty_bitmap, c->coming->base_gfn - c->new[0]->base_gfn,
+			   c->coming->npages);
 
 	return 0;
 }
@@ -229,23 +228,23 @@ void dirty_carry(struct layout_change *c)
 }
 
 /**
- * dirty_await_tail() - wait until writes to the tail that CPUs have noted are in the rings
- * @c: the change; the tail is zapped
+ * dirty_await_leaving() - wait until writes to what leaves that CPUs have noted are in the rings
+ * @c: the change; what leaves is zapped
  *
  * With PML, a vCPU that has left the guest learns what it wrote there a little later, when it
- * has begun a new read section; by then the tail must not have vanished.  It has done so when
+ * has begun a new read section; by then it must not have vanished.  It has done so when
  * it is seen to serve a request, to be blocked, or to be out of KVM_RUN.
  *
- * Bitmaps need no such wait: dirty_report_tail() can name pages without knowing.
+ * Bitmaps need no such wait: dirty_report_leaving() can name pages without knowing.
  *
  * Context: slots_lock held, and nothing that a vCPU may wait for.  Sleeps.
  */
-void dirty_await_tail(const struct layout_change *c)
+void dirty_await_leaving(const struct layout_change *c)
 {
 	struct kvm_vcpu *vcpu;
 	unsigned long id;
 
-	if (!c->kvm->dirty_ring_size || !kvm_slot_dirty_track_enabled(c->tail) ||
+	if (!c->kvm->dirty_ring_size || !kvm_slot_dirty_track_enabled(c->leaving) ||
 	    !kvm_call(kvm_cpu_dirty_log_size)())
 		return;
 
@@ -261,33 +260,33 @@ void dirty_await_tail(const struct layout_change *c)
 }
 
 /**
- * dirty_report_tail() - give away what is known of writes to the tail
- * @c: the change; @c->tail_bits is where the bits go
+ * dirty_report_leaving() - give away what is known of writes to what leaves
+ * @c: the change; @c->leaving_bits is where the bits go
  *
  * With PML all pages are named, for vCPUs may still know of writes that KVM does not, see
- * dirty_await_tail().
+ * dirty_await_leaving().
  *
- * Context: slots_lock held; no reader is left that may hold the tail.
+ * Context: slots_lock held; no reader is left that may hold what left.
  */
-void dirty_report_tail(struct layout_change *c)
+void dirty_report_leaving(struct layout_change *c)
 {
-	if (!c->tail_bits)
+	if (!c->leaving_bits)
 		return;
 
 	if (kvm_call(kvm_cpu_dirty_log_size)())
-		bitmap_set(c->tail->dirty_bitmap, 0, c->tail->npages);
-	memcpy(c->tail_bits, c->tail->dirty_bitmap, kvm_dirty_bitmap_bytes(c->tail));
+		bitmap_set(c->leaving->dirty_bitmap, 0, c->leaving->npages);
+	memcpy(c->leaving_bits, c->leaving->dirty_bitmap, kvm_dirty_bitmap_bytes(c->leaving));
 }
 
 /**
  * dirty_account() - tell KVM how many slots log writes now: PML is off when none does
- * @c: the change; what is to be told of the tail's end is still to come
+ * @c: the change; what is to be told of the end of what leaves is still to come
  *
  * Context: slots_lock held.
  */
 void dirty_account(const struct layout_change *c)
 {
 	if (c->old[0]->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		compat_count_logging(c->kvm, (int)layout_nr_kept(c) - (int)c->nr_old, !!c->tail,
-				     kvm_call(kvm_cpu_dirty_log_size)());
+		compat_count_logging(c->kvm, (int)change_nr_kept(c) - (int)change_nr_there(c),
+				     !!c->leaving, kvm_call(kvm_cpu_dirty_log_size)());
 }

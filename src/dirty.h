@@ -5,12 +5,12 @@
 #ifndef _MEMSLOT_OPS_DIRTY_H
 #define _MEMSLOT_OPS_DIRTY_H
 
-#include "layout.h"
+#include "change.h"
 
 int dirty_prepare(struct layout_change *c);
 void dirty_carry(struct layout_change *c);
-void dirty_await_tail(const struct layout_change *c);
-void dirty_report_tail(struct layout_change *c);
+void dirty_await_leaving(const struct layout_change *c);
+void dirty_report_leaving(struct layout_change *c);
 void dirty_account(const struct layout_change *c);
 
 void dirty_fold(unsigned long *to, unsigned long to_first,

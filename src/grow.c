@@ -33,15 +33,20 @@ int memslot_grow(struct kvm *kvm, const struct kvm_memslot_grow *args)
 	if (slots_overlap(kvm, old->as_id, old->base_gfn + old->npages, old->base_gfn + npages))
 		return -EEXIST;
 
-	r = layout_init(&c, kvm, old->as_id, 1, 1);
+	r = change_init(&c, kvm, old->as_id, 2, 1);
 	if (r)
 		goto out;
 
-	layout_remove(&c, old);
-	c.span = layout_add(&c, old, 0, npages);
+	change_remove(&c, old);
+	r = -ENOMEM;
+	if (!change_add_coming(&c, old, npages - old->npages))
+		goto out;
+	c.span = change_add(&c, old, 0, npages);
+	if (!c.span)
+		goto out;
 
-	r = c.span ? layout_replace(&c) : -ENOMEM;
+	r = layout_replace(&c);
 out:
-	layout_destroy(&c);
+	change_destroy(&c);
 	return r;
 }

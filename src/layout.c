@@ -4,9 +4,6 @@
  * replaces the one layout by the other.  docs/design.rst tells, phase by phase,
  * who may still hold an old slot and why that is harmless.
  */
-#include <linux/slab.h>
-#include <linux/vmalloc.h>
-
 #include "arch.h"
 #include "debug.h"
 #include "dirty.h"
@@ -16,100 +13,8 @@
 #include "trace.h"
 #include "wrapper/kvm.h"
 
-/**
- * layout_init() - begin to describe a change
- * @c: the change
- * @kvm: the VM
- * @as_id: the address space
- * @max_old: slots that will leave, at most
- * @max_new: slots that will take their place, at most
- *
- * Context: slots_lock held, until layout_destroy().
- * Return: 0 or -ENOMEM.  layout_destroy() is due in either case.
- */
-int layout_init(struct layout_change *c, struct kvm *kvm, u16 as_id,
-		unsigned int max_old, unsigned int max_new)
-{
-	lockdep_assert_held(&kvm->slots_lock);
-
-	*c = (struct layout_change) {
-		.kvm = kvm,
-		.as_id = as_id,
-		.old = kcalloc(max_old, sizeof(*c->old), GFP_KERNEL_ACCOUNT),
-		.new = kcalloc(max_new, sizeof(*c->new), GFP_KERNEL_ACCOUNT),
-		.retired = kcalloc(max_old, sizeof(*c->retired), GFP_KERNEL_ACCOUNT),
-		.own = kcalloc(max_new, sizeof(*c->own), GFP_KERNEL_ACCOUNT),
-	};
-
-	return c->old && c->new && c->retired && c->own ? 0 : -ENOMEM;
-}
-
-static void free_slot(struct kvm_memory_slot *slot)
-{
-	vfree(slot->dirty_bitmap);
-	kfree(slot);
-}
-
-/**
- * layout_destroy() - end a change that was made, or was given up
- * @c: the change
- */
-void layout_destroy(struct layout_change *c)
-{
-	unsigned int i;
-
-	/* What layout_replace() installed is not in the list any more. */
-	for (i = 0; i < c->nr_new; i++)
-		free_slot(c->new[i]);
-	kfree(c->own);
-	kfree(c->retired);
-	kfree(c->new);
-	kfree(c->old);
-}
-
-/**
- * layout_remove() - name the next slot that leaves
- * @c: the change
- * @old: a slot of the active set, above those named before
- */
-void layout_remove(struct layout_change *c, struct kvm_memory_slot *old)
-{
-	c->old[c->nr_old++] = old;
-}
-
-/**
- * layout_add() - name the next slot that takes the place of those that leave
- * @c: the change
- * @like: a slot that the new one is like, but for its place and size
- * @first: where it starts, in pages from the start of @like
- * @npages: its size in pages
- *
- * Return: the new slot, without arrays, or NULL where there is no memory.
- */
-struct kvm_memory_slot *layout_add(struct layout_change *c,
-				   const struct kvm_memory_slot *like,
-				   unsigned long first, unsigned long npages)
-{
-	struct kvm_memory_slot *new;
-
-	new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
-	if (!new)
-		return NULL;
-
-	new->as_id = like->as_id;
-	new->id = like->id;
-	new->base_gfn = like->base_gfn + first;
-	new->npages = npages;
-	new->userspace_addr = like->userspace_addr + (first << PAGE_SHIFT);
-	new->flags = like->flags;
-
-	c->new[c->nr_new++] = new;
-
-	return new;
-}
-
 /* Swap the sets, and wait until nobody uses the one that was active. */
-static void layout_swap(const struct layout_change *c)
+static void layout_swap(struct layout_change *c)
 {
 	u64 generation;
 
@@ -118,36 +23,69 @@ static void layout_swap(const struct layout_change *c)
 	debug_phase(PHASE_SWAPPED);
 
 	slots_wait_for_readers(c->kvm, c->as_id);
+	arch_layout_quiesce(c);
 	debug_phase(PHASE_WAITED);
 }
 
-/* The tail is out of every vCPU's reach: let it go out of KVM's sight as well. */
-static void layout_remove_tail(struct layout_change *c)
+/* Let what comes into KVM's sight, out of every vCPU's reach. */
+static int layout_admit(struct layout_change *c)
 {
-	dirty_await_tail(c);
+	int r;
 
 	mutex_lock(&c->kvm->slots_arch_lock);
-	arch_layout_dismiss_tail(c);
+	r = arch_layout_admit(c);
+	if (r) {
+		mutex_unlock(&c->kvm->slots_arch_lock);
+		return r;
+	}
+
+	/* The set that will be inactive never has it. */
+	slots_replace(c->kvm, c->as_id, NULL, 0, &c->coming, 1);
+	layout_swap(c);
+
+	return 0;
+}
+
+/* Let an invalid slot, which is out of every vCPU's reach, out of KVM's sight as well. */
+static void layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot)
+{
+	mutex_lock(&c->kvm->slots_arch_lock);
+	arch_layout_dismiss(c, slot);
 
 	/* The set that is inactive now never had it. */
 	layout_swap(c);
-	slots_replace(c->kvm, c->as_id, &c->tail, 1, NULL, 0);
-	dirty_report_tail(c);
+	slots_replace(c->kvm, c->as_id, &slot, 1, NULL, 0);
+}
+
+/* What was admitted is not to come after all. */
+static void layout_turn_away(struct layout_change *c)
+{
+	arch_layout_forget(c, c->coming);
+	layout_dismiss(c, c->coming);
+	kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->coming, NULL, KVM_MR_DELETE);
+	arch_layout_retire_coming(c);
+	kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
 }
 
 /* Tell KVM what the VM's size is now: the limit on its page tables follows from it. */
 static void layout_account(const struct layout_change *c)
 {
-	unsigned long before = layout_npages(c->old, c->nr_old);
-	unsigned long after = layout_npages(c->new, layout_nr_kept(c));
+	unsigned long before = change_npages(c->old, change_nr_there(c));
+	unsigned long after = change_npages(c->new, change_nr_kept(c));
 
 	c->kvm->nr_memslot_pages += after - before;
 	dirty_account(c);
-	if (c->tail)
-		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->tail, NULL, KVM_MR_DELETE);
+	if (c->leaving)
+		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->leaving, NULL, KVM_MR_DELETE);
 	else if (after != before)
 		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->old[0], c->new[0],
 							KVM_MR_CREATE);
+}
+
+static void layout_release_slot(struct layout_change *c, struct kvm_memory_slot *slot)
+{
+	kvm_call(kvm_arch_free_memslot)(c->kvm, slot);
+	change_free_slot(slot);
 }
 
 /* Free what has left; nobody can reach it any more. */
@@ -155,43 +93,25 @@ static void layout_release(struct layout_change *c)
 {
 	unsigned int i;
 
-	for (i = 0; i < c->nr_old; i++) {
-		kvm_call(kvm_arch_free_memslot)(c->kvm, c->old[i]);
-		free_slot(c->old[i]);
-	}
-	if (c->tail) {
-		kvm_call(kvm_arch_free_memslot)(c->kvm, c->tail);
-		free_slot(c->tail);
-	}
+	for (i = 0; i < c->nr_old; i++)
+		layout_release_slot(c, c->old[i]);
+	if (c->leaving)
+		layout_release_slot(c, c->leaving);
 
+	c->coming = NULL;
 	c->nr_old = 0;
 	c->nr_new = 0;	/* they are KVM's now */
 }
 
-/**
- * layout_replace() - replace the old slots by the new ones
- * @c: the change; done with, but for layout_destroy(), when this returns
- *
- * Every frame that is in an old and in a new slot stays mapped at the same host
- * address throughout.
- *
- * Context: slots_lock held; sleeps, and waits for readers of the slot sets, so
- *	the caller must not be one that a vCPU waits for.
- * Return: how often the sets were swapped, or a negative error with nothing
- *	changed: -ENOMEM, -EINVAL beyond the highest gfn, or what arch_layout_share()
- *	returns.
+/*
+ * What comes is there, as an invalid slot; what leaves is there in the end, as one.
+ * Returns how often the sets were swapped, or an error with nothing changed.
  */
-int layout_replace(struct layout_change *c)
+static int layout_exchange(struct layout_change *c)
 {
 	struct kvm *kvm = c->kvm;
 	int swaps = 1;
 	int r;
-
-	lockdep_assert_held(&kvm->slots_lock);
-
-	r = dirty_prepare(c);
-	if (r)
-		return r;
 
 	/*
 	 * From the first look at the slots' arrays until the new slots are in
@@ -211,22 +131,26 @@ int layout_replace(struct layout_change *c)
 
 	/* The point of no return: the old slots have changed, nothing below fails. */
 
-	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, c->nr_new);
+	slots_replace(kvm, c->as_id, c->old, change_nr_there(c), c->new, c->nr_new);
 	debug_phase(PHASE_STAGED);
 
 	layout_swap(c);
-	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, layout_nr_kept(c));
+	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, change_nr_kept(c));
 	dirty_carry(c);
 
 	if (c->zap)
 		arch_layout_zap(c);
+	if (c->leaving)
+		arch_layout_forget(c, c->leaving);
 	debug_phase(PHASE_ZAPPED);
 
 	arch_layout_settle(c);
 	debug_phase(PHASE_SETTLED);
 
-	if (c->tail) {
-		layout_remove_tail(c);
+	if (c->leaving) {
+		dirty_await_leaving(c);
+		layout_dismiss(c, c->leaving);
+		dirty_report_leaving(c);
 		swaps++;
 	}
 
@@ -240,5 +164,51 @@ out_unprepare:
 	arch_layout_unprepare(c);
 out_unlock:
 	mutex_unlock(&kvm->slots_arch_lock);
+	return r;
+}
+
+static int layout_admit_and_exchange(struct layout_change *c)
+{
+	int r;
+
+	r = layout_admit(c);
+	if (r)
+		return r;
+	debug_phase(PHASE_ADMITTED);
+
+	r = layout_exchange(c);
+	if (r < 0) {
+		layout_turn_away(c);
+		return r;
+	}
+
+	return r + 1;
+}
+
+/**
+ * layout_replace() - replace the old slots by the new ones
+ * @c: the change; done with, but for change_destroy(), when this returns
+ *
+ * Every frame that is in an old and in a new slot stays mapped at the same host
+ * address throughout.
+ *
+ * Context: slots_lock held; sleeps, and waits for readers of the slot sets, so
+ *	the caller must not be one that a vCPU waits for.
+ * Return: how often the sets were swapped, or a negative error with nothing
+ *	changed: -ENOMEM, -EINVAL beyond the highest gfn, or what arch_layout_share()
+ *	returns.
+ */
+int layout_replace(struct layout_change *c)
+{
+	int r;
+
+	lockdep_assert_held(&c->kvm->slots_lock);
+
+	/* What is allocated from here on is arch_layout_end()'s and change_destroy()'s to free. */
+	r = dirty_prepare(c) ?: arch_layout_begin(c);
+	if (!r)
+		r = c->coming ? layout_admit_and_exchange(c) : layout_exchange(c);
+	arch_layout_end(c);
+
 	return r;
 }

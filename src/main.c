@@ -3,29 +3,31 @@
 
 #include <linux/module.h>
 #include <linux/utsname.h>
+#include <generated/utsrelease.h>
 
-#include "compat/compat.h"
+#include "arch.h"
 #include "device.h"
-#include "standin.h"
 #include "wrapper/kvm.h"
 
 static unsigned int device_type = KVM_DEV_TYPE_MEMSLOT_OPS;
 module_param(device_type, uint, 0444);
 MODULE_PARM_DESC(device_type, "KVM device type to register");
 
-/* Also for a module that was forced into a kernel it was not built for. */
+/*
+ * Nobody but this module's author promises that KVM's structures and locking stay as they
+ * are from one release of a series to the next, and they do not.  Loading by force ("modprobe
+ * -f") overrides the kernel's own check.
+ */
 static int check_kernel(void)
 {
 	const char *running = init_utsname()->release;
-	const size_t len = strlen(COMPAT_SERIES);
 
-	if (!strncmp(running, COMPAT_SERIES, len) && running[len] == '.')
+	if (!strcmp(running, UTS_RELEASE))
 		return 0;
 
-	pr_err("built for Linux " COMPAT_SERIES ", does not know the KVM of Linux %s\n",
-	       running);
+	pr_err("built for Linux " UTS_RELEASE ", this is Linux %s: build it for this one\n", running);
 
-	return -EOPNOTSUPP;
+	return -ENOEXEC;
 }
 
 /*
@@ -46,14 +48,14 @@ static int __init memslot_ops_init(void)
 	if (r)
 		return r;
 
-	r = standin_init();
+	r = arch_init();
 	if (r)
 		return r;
 
 	r = memslot_device_register(device_type);
 	if (r) {
 		pr_err("KVM device type %u cannot be registered (%d)\n", device_type, r);
-		standin_exit();
+		arch_exit();
 		return r;
 	}
 

@@ -23,7 +23,7 @@ static int remove_all(struct layout_change *c, const struct kvm_memslot_merge *a
 		if (r)
 			return r;
 
-		layout_remove(c, old);
+		change_remove(c, old);
 	}
 
 	return 0;
@@ -46,7 +46,7 @@ int memslot_merge(struct kvm *kvm, const struct kvm_memslot_merge *args)
 	if (args->flags || args->pad || !args->nr_slots)
 		return -EINVAL;
 
-	r = layout_init(&c, kvm, args->slot >> 16, args->nr_slots + 1, 1);
+	r = change_init(&c, kvm, args->slot >> 16, args->nr_slots + 1, 1);
 	if (r)
 		goto out;
 
@@ -54,16 +54,16 @@ int memslot_merge(struct kvm *kvm, const struct kvm_memslot_merge *args)
 	if (r)
 		goto out;
 
-	npages = layout_npages(c.old, c.nr_old);
+	npages = change_npages(c.old, c.nr_old);
 	if (npages > KVM_MEM_MAX_NR_PAGES) {
 		r = -EINVAL;
 		goto out;
 	}
 
-	c.span = layout_add(&c, c.old[0], 0, npages);
+	c.span = change_add(&c, c.old[0], 0, npages);
 
 	r = c.span ? layout_replace(&c) : -ENOMEM;
 out:
-	layout_destroy(&c);
+	change_destroy(&c);
 	return r;
 }

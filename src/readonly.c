@@ -37,14 +37,14 @@ int memslot_set_readonly(struct kvm *kvm, const struct kvm_memslot_set_readonly 
 	if ((old->flags & KVM_MEM_READONLY) == flag)
 		return 0;
 
-	r = layout_init(&c, kvm, old->as_id, 1, 1);
+	r = change_init(&c, kvm, old->as_id, 1, 1);
 	if (r)
 		goto out;
 
-	layout_remove(&c, old);
+	change_remove(&c, old);
 	c.span = old;
 
-	new = layout_add(&c, old, 0, old->npages);
+	new = change_add(&c, old, 0, old->npages);
 	if (!new) {
 		r = -ENOMEM;
 		goto out;
@@ -60,6 +60,6 @@ int memslot_set_readonly(struct kvm *kvm, const struct kvm_memslot_set_readonly 
 
 	r = layout_replace(&c);
 out:
-	layout_destroy(&c);
+	change_destroy(&c);
 	return r;
 }

@@ -5,23 +5,6 @@
 #include "pinned.h"
 #include "slots.h"
 
-/*
- * A slot that is on its way out is still in KVM's lookups, but nothing new can be
- * built on it.  It has a number that nobody can name.
- */
-static struct kvm_memory_slot *add_tail(struct layout_change *c,
-					const struct kvm_memory_slot *old, unsigned long first)
-{
-	struct kvm_memory_slot *tail = layout_add(c, old, first, old->npages - first);
-
-	if (tail) {
-		tail->id = KVM_MEM_SLOTS_NUM;
-		tail->flags |= KVM_MEMSLOT_INVALID;
-	}
-
-	return tail;
-}
-
 /**
  * memslot_shrink() - make a slot smaller at its end, or remove it
  * @kvm: the VM
@@ -54,31 +37,30 @@ int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 	if (args->dirty_bitmap && (!old->dirty_bitmap || kvm->dirty_ring_size))
 		return -EINVAL;
 
-	r = layout_init(&c, kvm, old->as_id, 1, 2);
+	r = change_init(&c, kvm, old->as_id, 1, 2);
 	if (r)
 		goto out;
 
-	layout_remove(&c, old);
+	change_remove(&c, old);
 	c.span = old;
 
 	r = -ENOMEM;
-	if (npages && !layout_add(&c, old, 0, npages))
+	if (npages && !change_add(&c, old, 0, npages))
 		goto out;
-	c.tail = add_tail(&c, old, npages);
-	if (!c.tail)
+	c.zap = change_add_leaving(&c, old, npages);
+	if (!c.zap)
 		goto out;
-	c.zap = c.tail;
 
 	if (args->dirty_bitmap) {
-		r = pinned_buffer_get(&bits, args->dirty_bitmap, kvm_dirty_bitmap_bytes(c.tail));
+		r = pinned_buffer_get(&bits, args->dirty_bitmap, kvm_dirty_bitmap_bytes(c.leaving));
 		if (r)
 			goto out;
-		c.tail_bits = bits.addr;
+		c.leaving_bits = bits.addr;
 	}
 
 	r = layout_replace(&c);
 out:
 	pinned_buffer_put(&bits);
-	layout_destroy(&c);
+	change_destroy(&c);
 	return r;
 }

@@ -30,7 +30,7 @@ static int add_pieces(struct layout_change *c, const struct kvm_memory_slot *old
 
 		end = i < args->nr_cuts ? args->cuts[i].offset >> PAGE_SHIFT : old->npages;
 
-		piece = layout_add(c, old, first, end - first);
+		piece = change_add(c, old, first, end - first);
 		if (!piece)
 			return -ENOMEM;
 		if (i)
@@ -67,15 +67,15 @@ int memslot_split(struct kvm *kvm, const struct kvm_memslot_split *args)
 	if (r)
 		return r;
 
-	r = layout_init(&c, kvm, old->as_id, 1, args->nr_cuts + 1);
+	r = change_init(&c, kvm, old->as_id, 1, args->nr_cuts + 1);
 	if (r)
 		goto out;
 
-	layout_remove(&c, old);
+	change_remove(&c, old);
 	c.span = old;
 
 	r = add_pieces(&c, old, args) ?: layout_replace(&c);
 out:
-	layout_destroy(&c);
+	change_destroy(&c);
 	return r;
 }

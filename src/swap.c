@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/rcuwait.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 
 #include "compat/compat.h"
@@ -31,6 +32,75 @@ void slots_lock_out_notifiers(struct kvm *kvm)
 			return;
 		spin_unlock(&kvm->mn_invalidate_lock);
 	}
+}
+
+/*
+ * A request that KVM does not know, and so neither serves nor clears: a vCPU that has it comes
+ * out of the guest and stays out.
+ */
+#define REQ_STAY_OUT	KVM_ARCH_REQ_FLAGS(BITS_PER_TYPE(u64) - KVM_REQUEST_ARCH_BASE - 1, \
+					   KVM_REQUEST_WAIT | KVM_REQUEST_NO_WAKEUP)
+
+/* Moments at which somebody was in the middle of a walk, until guests have to stay out. */
+#define PATIENCE	100
+
+/* In jiffies, between two of them. */
+#define LONGEST_NAP	10
+
+static void let_guests_in(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long id;
+
+	kvm_for_each_vcpu(id, vcpu, kvm)
+		kvm_clear_request(REQ_STAY_OUT, vcpu);
+}
+
+/**
+ * mmu_lock_when_quiet() - take mmu_lock at a moment when nobody is in the middle of a walk
+ * @kvm: the VM
+ * @can_fail: whether a fatal signal ends the wait
+ *
+ * Who yields mmu_lock half-way through slots or rmaps and is not under slots_lock keeps
+ * mmu_invalidate_in_progress raised: MMU notifiers, which are locked out where the first try
+ * fails, and kvm_zap_gfn_range().  A guest can bring about the latter, when it changes MTRRs
+ * or what inhibits APICv, so the wait sleeps; and if the vCPUs of a guest relieve each other
+ * at that without end, they are kept out of it until those under way are done.
+ *
+ * Context: slots_lock held.  Sleeps; returns with mmu_lock held for write.
+ * Return: 0; or -EINTR, with the lock but at another moment.
+ */
+int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
+	__acquires(&kvm->mmu_lock)
+{
+	unsigned int tries = 0, naps;
+	int r = 0;
+
+	write_lock(&kvm->mmu_lock);
+
+	while (kvm->mmu_invalidate_in_progress) {
+		if (can_fail && fatal_signal_pending(current)) {
+			r = -EINTR;
+			break;
+		}
+		write_unlock(&kvm->mmu_lock);
+
+		if (++tries == PATIENCE)
+			kvm_make_all_cpus_request(kvm, REQ_STAY_OUT);
+
+		/* To ask for the lock is what makes a walker yield it: not before it is done. */
+		for (naps = 0; READ_ONCE(kvm->mmu_invalidate_in_progress) && naps < LONGEST_NAP; naps++)
+			schedule_timeout_uninterruptible(1);
+
+		slots_lock_out_notifiers(kvm);
+		write_lock(&kvm->mmu_lock);
+		spin_unlock(&kvm->mn_invalidate_lock);
+	}
+
+	if (tries >= PATIENCE)
+		let_guests_in(kvm);
+
+	return r;
 }
 
 /**

@@ -8,6 +8,7 @@
 #include <linux/kvm_host.h>
 
 void slots_lock_out_notifiers(struct kvm *kvm) __acquires(&kvm->mn_invalidate_lock);
+int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail) __acquires(&kvm->mmu_lock);
 u64 slots_swap(struct kvm *kvm, u16 as_id);
 void slots_wait_for_readers(struct kvm *kvm, u16 as_id);
 

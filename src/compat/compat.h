@@ -104,19 +104,21 @@ static inline struct kvm_gfn_range compat_gfn_range(struct kvm_memory_slot *slot
 }
 
 /**
- * compat_recovers_nx_pages() - does KVM look for the slots of page-table pages?
+ * compat_recovers_nx_pages() - may KVM look for the slots of page-table pages?
  * @kvm: the VM
  *
  * The thread that undoes the nx-huge-page workaround warns about a page-table
- * page whose first frame is in no slot, if dirty logging is on.  6.1 does not look.
+ * page whose first frame is in no slot, if any slot logs its writes when the thread comes
+ * across the page.  6.1 does not look.
+ *
+ * Context: mmu_lock held.
  */
 static inline bool compat_recovers_nx_pages(struct kvm *kvm)
 {
 #ifdef KVM_SERIES_6_1
 	return false;
 #else
-	return !list_empty(&kvm->arch.possible_nx_huge_pages) &&
-	       atomic_read(&kvm->nr_memslots_dirty_logging);
+	return !list_empty(&kvm->arch.possible_nx_huge_pages);
 #endif
 }
 

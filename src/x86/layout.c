@@ -13,8 +13,7 @@
  * slot takes them over, if that does not waste much; the others move to arrays of
  * their own when the old readers are gone.
  */
-#include <linux/sched.h>
-#include <linux/sched/signal.h>
+#include <linux/slab.h>
 
 #include "arch.h"
 #include "arrays.h"
@@ -23,6 +22,42 @@
 #include "standin.h"
 #include "swap.h"
 #include "wrapper/kvm.h"
+
+/**
+ * struct arch_change - what x86 notes about a change
+ * @standin: what slots lack that leave the active set
+ * @had_rmaps: whether the VM had rmaps when the change began
+ * @retired: the arrays that each of the old slots had before
+ * @own: the arrays that each of the new ones is to have in the end, where it is not to
+ *	have the span's
+ */
+struct arch_change {
+	struct standin *standin;
+	bool had_rmaps;
+	struct kvm_arch_memory_slot *retired;
+	struct kvm_arch_memory_slot *own;
+};
+
+/**
+ * arch_init() - get ready for changes
+ *
+ * Context: Module initialisation.
+ * Return: 0 or -ENOMEM.
+ */
+int arch_init(void)
+{
+	return standin_init();
+}
+
+/**
+ * arch_exit() - undo arch_init()
+ *
+ * Context: Module initialisation that failed; nothing ever changed.
+ */
+void arch_exit(void)
+{
+	standin_exit();
+}
 
 static bool span_is_old(const struct layout_change *c)
 {
@@ -37,14 +72,103 @@ static bool span_is_old(const struct layout_change *c)
  */
 static bool takes_over(const struct layout_change *c, const struct kvm_memory_slot *new)
 {
-	return span_is_old(c) && new == c->new[0] && new != c->tail &&
+	return span_is_old(c) && new == c->new[0] && new != c->leaving &&
 	       new->npages >= c->span->npages / 2;
 }
 
 /* Does a new slot need arrays of its own? */
 static bool needs_own(const struct layout_change *c, const struct kvm_memory_slot *new)
 {
-	return new != c->tail && !takes_over(c, new);
+	return new != c->leaving && !takes_over(c, new);
+}
+
+/**
+ * arch_layout_begin() - get what a change needs, but for its slots' arrays
+ * @c: the change
+ *
+ * Context: slots_lock held; sleeps.
+ * Return: 0 or -ENOMEM.  arch_layout_end() is due in either case.
+ */
+int arch_layout_begin(struct layout_change *c)
+{
+	struct arch_change *a;
+
+	a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
+	if (!a)
+		return -ENOMEM;
+
+	c->arch = a;
+	a->had_rmaps = c->old[0]->arch.rmap[0];
+	a->retired = kcalloc(c->nr_old, sizeof(*a->retired), GFP_KERNEL_ACCOUNT);
+	a->own = kcalloc(c->nr_new, sizeof(*a->own), GFP_KERNEL_ACCOUNT);
+	a->standin = standin_get(change_npages(c->old, c->nr_old));
+
+	return a->retired && a->own && a->standin ? 0 : -ENOMEM;
+}
+
+/**
+ * arch_layout_end() - undo arch_layout_begin()
+ * @c: the change
+ *
+ * Context: Sleeps; nobody can reach a slot any more that has been lent anything.
+ */
+void arch_layout_end(struct layout_change *c)
+{
+	struct arch_change *a = c->arch;
+
+	if (!a)
+		return;
+
+	if (a->standin)
+		standin_put(a->standin);
+	kfree(a->own);
+	kfree(a->retired);
+	kfree(a);
+}
+
+/*
+ * A VM has rmaps from the start where the host does without the TDP MMU, or else from its
+ * first shadow root on.
+ */
+static bool has_rmaps(const struct layout_change *c)
+{
+	return c->arch->had_rmaps || smp_load_acquire(&c->kvm->arch.shadow_root_allocated);
+}
+
+static int refuse_trackers(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->mmu_lock);
+
+	return compat_has_external_tracker(kvm) ? -EBUSY : 0;
+}
+
+static int alloc_arrays(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	lockdep_assert_held(&kvm->slots_arch_lock);
+
+	return kvm_call(kvm_arch_prepare_memory_region)(kvm, NULL, slot, KVM_MR_CREATE);
+}
+
+/**
+ * arch_layout_admit() - make what comes ready for the active set
+ * @c: the change
+ *
+ * It needs its arrays although nothing can be built on it: faults look at the counts of
+ * write-tracking before they see that a slot is invalid.
+ *
+ * Context: slots_lock and slots_arch_lock held, the latter until it is in the active set.
+ *	Takes mmu_lock for write; sleeps.
+ * Return: 0, -ENOMEM, -EINVAL beyond the highest gfn, or -EBUSY as arch_layout_share().
+ */
+int arch_layout_admit(struct layout_change *c)
+{
+	int r;
+
+	write_lock(&c->kvm->mmu_lock);
+	r = refuse_trackers(c->kvm);
+	write_unlock(&c->kvm->mmu_lock);
+
+	return r ?: alloc_arrays(c->kvm, c->coming);
 }
 
 /**
@@ -59,23 +183,16 @@ int arch_layout_prepare(struct layout_change *c)
 	unsigned int i;
 	int r;
 
-	lockdep_assert_held(&c->kvm->slots_arch_lock);
-
-	c->standin = standin_get(layout_npages(c->old, c->nr_old));
-	if (!c->standin)
-		return -ENOMEM;
-
 	for (i = 0; i < c->nr_new; i++) {
 		if (!needs_own(c, c->new[i]))
 			continue;
 
-		r = kvm_call(kvm_arch_prepare_memory_region)(c->kvm, NULL, c->new[i],
-							     KVM_MR_CREATE);
+		r = alloc_arrays(c->kvm, c->new[i]);
 		if (r) {
 			arch_layout_unprepare(c);
 			return r;
 		}
-		c->own[i] = c->new[i]->arch;
+		c->arch->own[i] = c->new[i]->arch;
 	}
 
 	return 0;
@@ -91,7 +208,6 @@ void arch_layout_unprepare(struct layout_change *c)
 
 	for (i = 0; i < c->nr_new; i++)
 		kvm_call(kvm_arch_free_memslot)(c->kvm, c->new[i]);
-	standin_put(c->standin);
 }
 
 /*
@@ -104,7 +220,7 @@ static bool shares_rmaps(struct layout_change *c, const struct kvm_arch_memory_s
 	unsigned int i;
 
 	for (i = 0; i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i]) && !c->own[i].rmap[0])
+		if (needs_own(c, c->new[i]) && !c->arch->own[i].rmap[0])
 			return false;
 	}
 
@@ -116,7 +232,7 @@ static bool shares_write_track(struct layout_change *c, struct kvm_arch_memory_s
 	unsigned int i;
 
 	for (i = 0; i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i]) && !*compat_write_track(&c->own[i]))
+		if (needs_own(c, c->new[i]) && !*compat_write_track(&c->arch->own[i]))
 			return false;
 	}
 
@@ -231,35 +347,14 @@ static bool zap_at_cut(struct kvm *kvm, struct kvm_memory_slot *old, gfn_t cut)
 	return may_cross(old, cut) && unmap_range(kvm, old, cut - 1, cut + 1, false);
 }
 
-/*
- * Take mmu_lock; where rmaps are to be moved, at a moment when nobody yields it half-way
- * through an array of them.
- *
- * Those who do and are not under slots_lock, notifiers and kvm_zap_gfn_range(), keep
- * mmu_invalidate_in_progress raised.  With notifiers locked out, only the latter is left: a
- * guest can bring it about, so the wait sleeps.  Returns -EINTR, with the lock but at another
- * moment, if that @can_fail.
- */
-static int lock_mmu_to_move(struct kvm *kvm, bool moves_rmaps, bool can_fail)
+/* Take mmu_lock; where rmaps are to be moved, with nobody half-way through an array of them. */
+static int lock_mmu(struct kvm *kvm, bool moves_rmaps, bool can_fail)
 	__acquires(&kvm->mmu_lock)
 {
+	if (moves_rmaps)
+		return mmu_lock_when_quiet(kvm, can_fail);
+
 	write_lock(&kvm->mmu_lock);
-
-	while (moves_rmaps && kvm->mmu_invalidate_in_progress) {
-		if (can_fail && fatal_signal_pending(current))
-			return -EINTR;
-		write_unlock(&kvm->mmu_lock);
-
-		/* To ask for the lock is what makes a walker yield it: not before it is done. */
-		do {
-			schedule_timeout_uninterruptible(1);
-		} while (READ_ONCE(kvm->mmu_invalidate_in_progress) &&
-			 !(can_fail && fatal_signal_pending(current)));
-
-		slots_lock_out_notifiers(kvm);
-		write_lock(&kvm->mmu_lock);
-		spin_unlock(&kvm->mn_invalidate_lock);
-	}
 
 	return 0;
 }
@@ -269,7 +364,7 @@ static bool leave_rmaps_of_span(struct layout_change *c)
 {
 	unsigned int i;
 
-	if (!span_is_old(c) || !shares_rmaps(c, &c->retired[0]))
+	if (!span_is_old(c) || !shares_rmaps(c, &c->arch->retired[0]))
 		return false;
 
 	for (i = 0; i < c->nr_new; i++) {
@@ -327,9 +422,7 @@ int arch_layout_share(struct layout_change *c)
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	r = lock_mmu_to_move(kvm, !span_is_old(c) && shares_rmaps(c, &span), true);
-	if (!r && compat_has_external_tracker(kvm))
-		r = -EBUSY;
+	r = lock_mmu(kvm, !span_is_old(c) && shares_rmaps(c, &span), true) ?: refuse_trackers(kvm);
 	if (r) {
 		write_unlock(&kvm->mmu_lock);
 		return r;
@@ -349,17 +442,35 @@ int arch_layout_share(struct layout_change *c)
 	}
 
 	for (i = 0; i < c->nr_old; i++) {
-		c->retired[i] = c->old[i]->arch;
+		c->arch->retired[i] = c->old[i]->arch;
 		part = part_of_span(c, &span, c->old[i]);
 		if (!span_is_old(c))
-			move_arrays(c, c->old[i], &c->retired[i], &part);
-		lend_standin(c->standin, &part);
+			move_arrays(c, c->old[i], &c->arch->retired[i], &part);
+		lend_standin(c->arch->standin, &part);
 		publish_arrays(c->old[i], &part);
 	}
 
 	write_unlock(&kvm->mmu_lock);
 
 	return 0;
+}
+
+/**
+ * arch_layout_quiesce() - wait for those who go through slots without being readers
+ * @c: the change
+ *
+ * kvm_zap_gfn_range() goes through the slots of the active set, and through their rmaps, and
+ * yields mmu_lock half-way; on some kernels it is neither a reader nor under slots_lock.
+ *
+ * Context: slots_lock held; the readers of the set that was swapped out are gone.  Sleeps.
+ */
+void arch_layout_quiesce(struct layout_change *c)
+{
+	if (!has_rmaps(c))
+		return;
+
+	mmu_lock_when_quiet(c->kvm, false);
+	write_unlock(&c->kvm->mmu_lock);
 }
 
 /*
@@ -383,7 +494,6 @@ void arch_layout_zap(struct layout_change *c)
 	struct kvm_memory_slot *slot = c->zap;
 	gfn_t gfn, end = slot->base_gfn + slot->npages;
 	struct kvm *kvm = c->kvm;
-	bool in_use;
 
 	write_lock(&kvm->mmu_lock);
 	for (gfn = slot->base_gfn; gfn < end; gfn += ZAP_STEP) {
@@ -395,28 +505,44 @@ void arch_layout_zap(struct layout_change *c)
 		}
 	}
 	kvm_flush_remote_tlbs(kvm);
-	in_use = kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm);
+	write_unlock(&kvm->mmu_lock);
+}
+
+/**
+ * arch_layout_forget() - let KVM forget what it knows of an invalid slot's frames
+ * @c: the change
+ * @slot: the slot, of which nothing is mapped
+ *
+ * What shadows its frames must go before it does: KVM looks the slot of a shadow page up when
+ * it frees the page, and that of a page-table page when it recovers an nx huge page, whenever
+ * that is.  No new one can come to be in an invalid slot, and in one that comes there never
+ * was any.  6.1 tells trackers of page writes here that the slot goes.
+ *
+ * Context: slots_lock held; no reader is left that knows the slot as a valid one.  Takes
+ *	mmu_lock for write; sleeps.
+ */
+void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot)
+{
+	struct kvm *kvm = c->kvm;
+	bool in_use;
+
+	write_lock(&kvm->mmu_lock);
+	in_use = compat_has_external_tracker(kvm);
+	if (slot == c->leaving)
+		in_use |= kvm->arch.indirect_shadow_pages || compat_recovers_nx_pages(kvm);
 	write_unlock(&kvm->mmu_lock);
 
-	if (slot != c->tail)
-		return;
-
-	/*
-	 * What shadows the tail's frames must go before the tail does: KVM looks
-	 * the slot of a shadow page up when it frees the page.  No new one can
-	 * come to be in an invalid slot.  6.1 tells trackers of it there.
-	 */
-	if (in_use || compat_recovers_nx_pages(kvm))
+	if (in_use)
 		kvm_call(kvm_arch_flush_shadow_memslot)(kvm, slot);
-
-	kvm_call(kvm_arch_guest_memory_reclaimed)(kvm);
+	if (slot == c->leaving)
+		kvm_call(kvm_arch_guest_memory_reclaimed)(kvm);
 }
 
 /* Move a new slot, which is live, from its part of the span's arrays to its own. */
 static void move_to_own(struct layout_change *c, struct kvm_memory_slot *slot,
 			struct kvm_arch_memory_slot own)
 {
-	struct kvm_arch_memory_slot part = part_of_span(c, &c->retired[0], slot);
+	struct kvm_arch_memory_slot part = part_of_span(c, &c->arch->retired[0], slot);
 
 	move_arrays(c, slot, &part, &own);
 
@@ -446,14 +572,14 @@ void arch_layout_settle(struct layout_change *c)
 	unsigned int i;
 
 	mutex_lock(&kvm->slots_arch_lock);
-	lock_mmu_to_move(kvm, leave_rmaps_of_span(c), false);
+	lock_mmu(kvm, leave_rmaps_of_span(c), false);
 
 	if (!span_is_old(c))
 		lpage_hold(c->span, c->old, c->nr_old, -1);
 
 	for (i = 0; span_is_old(c) && i < c->nr_new; i++) {
 		if (needs_own(c, c->new[i])) {
-			move_to_own(c, c->new[i], c->own[i]);
+			move_to_own(c, c->new[i], c->arch->own[i]);
 			moved = true;
 		} else if (takes_over(c, c->new[i])) {
 			forget_counts(kvm, c->new[i]);
@@ -465,52 +591,65 @@ void arch_layout_settle(struct layout_change *c)
 
 	/*
 	 * Faults may be reading the counts that a slot has just moved away from, unless
-	 * these stay, with the first slot.  Where a tail is to go, they are gone when it is.
+	 * these stay, with the first slot.  Where a slot leaves, they are gone when it has.
 	 */
-	if (moved && shares_write_track(c, &c->retired[0]) && !takes_over(c, c->new[0]) &&
-	    !c->tail)
+	if (moved && shares_write_track(c, &c->arch->retired[0]) && !takes_over(c, c->new[0]) &&
+	    !c->leaving)
 		synchronize_srcu_expedited(&kvm->srcu);
 }
 
 /**
- * arch_layout_dismiss_tail() - make the tail ready to leave the active set
+ * arch_layout_dismiss() - make an invalid slot ready to leave the active set
  * @c: the change
+ * @slot: the slot
  *
  * It was in the active set for a while, so that a first shadow root has either given
  * it arrays or is still to come, and will pass it over then.
  *
- * Context: slots_lock and slots_arch_lock held, the latter until the tail has left.
+ * Context: slots_lock and slots_arch_lock held, the latter until the slot has left.  Takes
+ *	mmu_lock for write.
  */
-void arch_layout_dismiss_tail(struct layout_change *c)
+void arch_layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot)
 {
 	lockdep_assert_held(&c->kvm->slots_arch_lock);
 
-	lend_standin(c->standin, &c->tail->arch);
+	write_lock(&c->kvm->mmu_lock);
+	lend_standin(c->arch->standin, &slot->arch);
+	write_unlock(&c->kvm->mmu_lock);
 }
 
 /**
  * arch_layout_retire() - leave the slots that are to be freed just what is freed with them
- * @c: the change
+ * @c: the change, which was made
  *
- * Context: slots_lock held; nobody can reach the old slots or the tail any more.
+ * Context: slots_lock held; nobody can reach the old slots, or what leaves, any more.
  */
 void arch_layout_retire(struct layout_change *c)
 {
 	unsigned int i;
 
-	if (c->tail) {
+	if (c->leaving) {
 		/* Its part of the span's arrays is not its own; what KVM gave it is. */
-		struct kvm_arch_memory_slot part = part_of_span(c, &c->retired[0], c->tail);
+		struct kvm_arch_memory_slot part = part_of_span(c, &c->arch->retired[0], c->leaving);
 
-		return_standin(c->standin, &c->tail->arch);
-		disown_arrays(&c->tail->arch, &part);
+		return_standin(c->arch->standin, &c->leaving->arch);
+		disown_arrays(&c->leaving->arch, &part);
 	}
 
 	for (i = 0; i < c->nr_old; i++)
-		c->old[i]->arch = c->retired[i];
+		c->old[i]->arch = c->arch->retired[i];
 
 	if (takes_over(c, c->new[0]))
 		disown_arrays(&c->old[0]->arch, &c->new[0]->arch);
+}
 
-	standin_put(c->standin);
+/**
+ * arch_layout_retire_coming() - leave what does not come just what is freed with it
+ * @c: the change, which was not made
+ *
+ * Context: slots_lock held; nobody can reach it any more.
+ */
+void arch_layout_retire_coming(struct layout_change *c)
+{
+	return_standin(c->arch->standin, &c->coming->arch);
 }
