@@ -183,10 +183,8 @@ TEST_F(device, devices_of_a_vm_share_what_they_count)
 	TEST_ASSERT_EQ(slot_grow(self->dev, 0, 2 * PAGE_SIZE), 0);
 	TEST_ASSERT_EQ(slot_grow(other, 0, 3 * PAGE_SIZE), 0);
 	TEST_ASSERT_EQ(slot_grow(other, 0, 3 * PAGE_SIZE), EINVAL);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 2);
-	TEST_ASSERT_EQ(memslot_ops_stat(other, KVM_MEMSLOT_STAT_OPS), 2);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 2);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 1);
+	memslot_ops_assert_stats(self->dev, 2, 2, 1);
+	memslot_ops_assert_stats(other, 2, 2, 1);
 
 	/* The first may go; the count lasts as long as any device does. */
 	close(self->dev);
@@ -197,9 +195,7 @@ TEST_F(device, devices_of_a_vm_share_what_they_count)
 	close(self->dev);
 
 	self->dev = memslot_ops_open(self->vm);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 0);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 0);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 0, 0, 0);
 	TEST_ASSERT_EQ(slot_grow(self->dev, 0, 4 * PAGE_SIZE), 0);
 }
 

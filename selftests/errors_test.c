@@ -107,13 +107,6 @@ static void __assert_unchanged(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
 		       0xfeed0000 + PAGES_FREE);
 }
 
-static void __assert_stats(int dev, uint64_t failed)
-{
-	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS), 0);
-	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS), 0);
-	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED), failed);
-}
-
 #define assert_unchanged()						\
 	__assert_unchanged(self->vm, self->vcpu, self->mem, self->where)
 
@@ -124,7 +117,7 @@ do {									\
 									\
 	TEST_ASSERT(__err == (_errno), "%s gives %d (%s), not %s",	\
 		    #_call, __err, strerror(__err), #_errno);		\
-	__assert_stats(self->dev, ++self->failed);			\
+	memslot_ops_assert_stats(self->dev, 0, 0, ++self->failed);	\
 	assert_unchanged();						\
 } while (0)
 
@@ -309,7 +302,7 @@ TEST_F(errors, enotty_is_not_counted)
 			continue;
 		TEST_ASSERT_EQ(unknown_ioctl(self->dev, ops[i].request), ENOTTY);
 	}
-	__assert_stats(self->dev, 0);
+	memslot_ops_assert_stats(self->dev, 0, 0, 0);
 	assert_unchanged();
 }
 
@@ -325,7 +318,7 @@ TEST_F(errors, eio_from_another_process)
 	TEST_ASSERT(WEXITSTATUS(status) == EIO,
 		    "another process's GROW gives %s",
 		    strerror(WEXITSTATUS(status)));
-	__assert_stats(self->dev, 0);
+	memslot_ops_assert_stats(self->dev, 0, 0, 0);
 	assert_unchanged();
 }
 
@@ -356,9 +349,7 @@ TEST_F(errors, not_refused_for_shadow_pages)
 	TEST_ASSERT_EQ(slot_merge(self->dev, ID, 1, &cut.slot), 0);
 	TEST_ASSERT_EQ(slot_shrink(self->dev, ID, PAGES * PAGE_SIZE, NULL), 0);
 	assert_unchanged();
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 6);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 7);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 6, 2, 0);
 }
 
 /* Private memory. */
@@ -378,7 +369,7 @@ TEST(eopnotsupp_guest_memfd)
 	TEST_ASSERT_EQ(slot_set(vm, ID, 0, GPA, PAGE_SIZE, mem), 0);
 	TEST_ASSERT_EQ(slot_grow(dev, ID, 2 * PAGE_SIZE), EOPNOTSUPP);
 	slot_assert(vm, ID, 0, GPA, PAGE_SIZE, mem);
-	__assert_stats(dev, 1);
+	memslot_ops_assert_stats(dev, 0, 0, 1);
 	close(dev);
 	kvm_vm_free(vm);
 }

@@ -28,6 +28,7 @@
 
 #define ID		3
 #define GPA		(4 * GIGA_SIZE)
+#define OTHER		(ID + 1)
 #define OLD_PAGES	700
 #define NEW_PAGES	1500
 /* The page that vCPU 0 sleeps on, and one beside it. */
@@ -237,20 +238,30 @@ static int run_grow(void *dev)
 	return slot_grow(*(int *)dev, ID, NEW_PAGES * PAGE_SIZE);
 }
 
+static int run_merge(void *dev)
+{
+	const uint32_t other = OTHER;
+
+	return slot_merge(*(int *)dev, ID, 1, &other);
+}
+
 static bool is_done(void *arg)
 {
 	return ((struct async *)arg)->done;
 }
 
-TEST_F(first_shadow_root, in_the_middle_of_grow)
+/* Of an operation that makes the slot one of NEW_PAGES. */
+static void in_the_middle(struct __test_metadata *_metadata, const char *name, int (*operation)(void *dev),
+			  FIXTURE_DATA(first_shadow_root) *self,
+			  const FIXTURE_VARIANT(first_shadow_root) *variant)
 {
-	struct async writer, nester, grower;
+	struct async writer, nester, changer;
 	static uint64_t content[512] __aligned(4096);
 	char *page = self->mem + PAGE * PAGE_SIZE;
 	uint64_t value = 0x77;
 	int err;
 
-	REQUIRE(trace_start(), "no tracefs to tell when GROW has swapped");
+	REQUIRE(trace_start(), "no tracefs to tell when it has swapped");
 
 	/* Where khugepaged will look, and where KVM's page tables must exist. */
 	write_word(self->writer, self->orders, GPA + 10 * PAGE_SIZE, 1);
@@ -272,9 +283,9 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	async_start(&writer, run_writer, self->writer);
 	uffd_wait_for_fault(self->uffd, page);
 
-	/* The slot leaves. */
-	async_start(&grower, run_grow, &self->dev);
-	async_wait_for_swap(&grower, 1);
+	/* A slot comes, or the slot leaves. */
+	async_start(&changer, operation, &self->dev);
+	async_wait_for_swap(&changer, 1);
 
 	/* The first shadow root comes. */
 	if (variant->page_table)
@@ -282,7 +293,7 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	async_start(&nester, nested_run, self->nester);
 	TEST_ASSERT(host_wait(is_done, &nester), "vCPU 1 hangs");
 	async_join(&nester);
-	TEST_ASSERT(!grower.done && !writer.done, "somebody did not wait");
+	TEST_ASSERT(!changer.done && !writer.done, "somebody did not wait");
 	if (variant->page_table)
 		TEST_ASSERT_EQ(nested_saw(self->nester), OLD_WORD);
 	if (variant->aging && !age_pages(self->mem))
@@ -297,7 +308,7 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 		uffd_wake(self->uffd, page);
 	}
 	async_join(&writer);
-	TEST_ASSERT(!async_join(&grower), "GROW: %s", strerror(grower.err));
+	TEST_ASSERT(!async_join(&changer), "%s: %s", name, strerror(changer.err));
 	TEST_ASSERT(*(uint64_t *)page == value,
 		    "vCPU 0's write is lost: %#lx, not %#lx",
 		    *(uint64_t *)page, value);
@@ -320,6 +331,21 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 	err = slot_grow(self->dev, ID, (NEW_PAGES + 1) * PAGE_SIZE);
 	TEST_ASSERT(!err, "GROW after the first shadow root: %s", strerror(err));
 	trace_stop();
+}
+
+TEST_F(first_shadow_root, in_the_middle_of_grow)
+{
+	in_the_middle(_metadata, "GROW", run_grow, self, variant);
+}
+
+TEST_F(first_shadow_root, in_the_middle_of_merge)
+{
+	const uint64_t size = OLD_PAGES * PAGE_SIZE;
+
+	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
+	slot_must_set(self->vm, OTHER, 0, GPA + size, NEW_PAGES * PAGE_SIZE - size,
+		      self->mem + size);
+	in_the_middle(_metadata, "MERGE", run_merge, self, variant);
 }
 
 /* Without the race: L2 has run, then GROW is asked for. */

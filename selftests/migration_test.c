@@ -1284,7 +1284,7 @@ static void stop_sleeper(void)
 /* -------------------------------------------------- delays of the module */
 
 #define DELAYS	"/sys/module/kvm_memslot_ops/parameters/delay_ms"
-#define NR_PHASES	7
+#define NR_PHASES	8
 
 /* Of a debug build only: draws one of the phases out, or none. */
 static void set_delays(bool any)

@@ -39,7 +39,8 @@
 struct place {
 	const char *name;
 	unsigned int delay;		/* in the module's list */
-	int swaps;			/* so far */
+	int swaps;			/* so far; but for what comes */
+	bool coming;			/* of GROW only: the old layout, and what comes */
 	bool shared;			/* cuts of both layouts count */
 	bool swapped;			/* new lookups meet the new layout */
 	bool zapped;
@@ -47,21 +48,25 @@ struct place {
 };
 
 static const struct place places[] = {
-	{ .name = "prepared", .delay = 0 },
-	{ .name = "shared", .delay = 1, .shared = true },
-	{ .name = "staged", .delay = 2, .shared = true },
-	{ .name = "swapped", .delay = 3, .swaps = 1, .shared = true,
+	/* GROW only. */
+	{ .name = "swapped to what comes", .delay = 4, .coming = true },
+	{ .name = "waited for what comes", .delay = 5, .coming = true },
+	{ .name = "admitted", .delay = 0, .coming = true },
+	{ .name = "prepared", .delay = 1 },
+	{ .name = "shared", .delay = 2, .shared = true },
+	{ .name = "staged", .delay = 3, .shared = true },
+	{ .name = "swapped", .delay = 4, .swaps = 1, .shared = true,
 	  .swapped = true },
-	{ .name = "waited", .delay = 4, .swaps = 1, .shared = true,
+	{ .name = "waited", .delay = 5, .swaps = 1, .shared = true,
 	  .swapped = true },
-	{ .name = "zapped", .delay = 5, .swaps = 1, .shared = true,
+	{ .name = "zapped", .delay = 6, .swaps = 1, .shared = true,
 	  .swapped = true, .zapped = true },
-	{ .name = "settled", .delay = 6, .swaps = 1, .swapped = true,
+	{ .name = "settled", .delay = 7, .swaps = 1, .swapped = true,
 	  .zapped = true },
 	/* SHRINK only. */
-	{ .name = "swapped again", .delay = 3, .swaps = 2, .swapped = true,
+	{ .name = "swapped again", .delay = 4, .swaps = 2, .swapped = true,
 	  .zapped = true, .vanished = true },
-	{ .name = "waited again", .delay = 4, .swaps = 2, .swapped = true,
+	{ .name = "waited again", .delay = 5, .swaps = 2, .swapped = true,
 	  .zapped = true, .vanished = true },
 };
 
@@ -75,7 +80,15 @@ static const struct place nowhere = {
 
 static bool comes_by(const struct change *c, const struct place *p)
 {
+	if (p->coming)
+		return c == &changes[CHANGE_GROW];
 	return p->swaps < 2 || c == &changes[CHANGE_SHRINK];
+}
+
+/* How often an operation has swapped the sets there. */
+static int swaps_at(const struct change *c, const struct place *p)
+{
+	return p->swaps + (c == &changes[CHANGE_GROW]);
 }
 
 /* ---------------------------------------------------------- stopping there */
@@ -145,7 +158,7 @@ struct stop {
 
 static bool still_there(struct stop *s)
 {
-	return trace_count("memslot_op_swap") == s->place->swaps &&
+	return trace_count("memslot_op_swap") == swaps_at(s->change, s->place) &&
 	       async_stands_in(&s->op, "msleep");
 }
 
@@ -452,12 +465,17 @@ FIXTURE_TEARDOWN(place)
 	munmap(self->look.mem, CHANGE_SIZE);
 }
 
-/* Is the page in what leaves, and has begun to? Accesses may have to wait. */
-static bool is_leaving(const struct stop *s, uint64_t page)
+/*
+ * Is the page in what leaves, and has begun to, or in what comes, and has not yet? Accesses
+ * may have to wait.
+ */
+static bool is_invalid(const struct stop *s, uint64_t page)
 {
-	return s->place->swapped && !s->place->vanished &&
-	       layout_has(&s->change->before, page) &&
-	       !layout_has(&s->change->after, page);
+	const bool was = layout_has(&s->change->before, page);
+	const bool is = layout_has(&s->change->after, page);
+
+	return s->place->swapped ? was && !is && !s->place->vanished :
+				   is && !was;
 }
 
 static const struct layout *in_force(const struct stop *s)
@@ -516,7 +534,7 @@ static void check_samples(struct look *me, struct stop *s, bool mapped)
 		const bool was = layout_is_writable(&s->change->before, page);
 		const bool is = layout_is_writable(&s->change->after, page);
 
-		if (is_leaving(s, page))
+		if (is_invalid(s, page))
 			continue;
 		check_read(me, s, page);
 		check_write(me, s, page, mapped && was && !is &&
@@ -581,7 +599,7 @@ static void check_huge(struct look *me, struct stop *s)
 /* Somebody writes to the tail. It may have to wait until that is gone. */
 static void tail_begin(struct look *me, struct stop *s)
 {
-	if (!is_leaving(s, TAIL))
+	if (!is_invalid(s, TAIL))
 		return;
 	me->tail_word = *word_of(me->mem, TAIL);
 	probe_begin(me->p, SLEEPER, PROBE_WRITE, gpa_of(TAIL), 0xdead);
@@ -678,9 +696,11 @@ TEST_F(place, tail_that_was_mapped)
 	const struct actions actions = { place_before, tail_there, place_after };
 	const struct place *p;
 
-	for (p = places; p < places + ARRAY_SIZE(places); p++)
-		stop_once(&changes[CHANGE_SHRINK], p, self->look.dev, &actions,
-			  &self->look);
+	for (p = places; p < places + ARRAY_SIZE(places); p++) {
+		if (comes_by(&changes[CHANGE_SHRINK], p))
+			stop_once(&changes[CHANGE_SHRINK], p, self->look.dev,
+				  &actions, &self->look);
+	}
 }
 
 /* ------------------------------------------------------------ host memory */
@@ -717,7 +737,7 @@ static void check_shared_view(struct look *me, struct stop *s)
 	uint64_t page;
 
 	for (page = 0; page < CHANGE_PAGES; page += p == &nowhere ? 3 : 97) {
-		if (is_leaving(s, page))
+		if (is_invalid(s, page))
 			continue;
 		check_read(me, s, page);
 		check_write(me, s, page, false);
@@ -946,8 +966,8 @@ static void shadow_there(void *arg, struct stop *s)
 
 	async_start(&me->run, nested_run, me->nested);
 	me->runs = true;
-	/* Before the swap it has to wait for the operation, later it does not. */
-	if (s->place->swapped)
+	/* From prepare to the swap it has to wait for the operation, else it does not. */
+	if (s->place->swapped || s->place->coming)
 		TEST_ASSERT(host_wait(run_is_over, me), "L2 hangs");
 	check_samples(me->look, s, true);
 	unmap_all(me->look->mem);
@@ -1123,7 +1143,7 @@ static void visit_there(void *arg, struct stop *s)
 		return;
 	async_join(&me->attach);
 	visit_begin(me, s);
-	if (s->place == &places[0])
+	if (!s->place->shared && !s->place->swapped)
 		s->err = EBUSY;
 }
 

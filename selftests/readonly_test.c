@@ -176,11 +176,7 @@ TEST_F(readonly, no_write_lands_on_return)
 		slot_assert(probe_vm(self->p), PROBE_SLOT, 0, PROBE_GPA, RANGE,
 			    self->mem);
 	}
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS),
-		       2 * round);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS),
-		       2 * round);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 2 * round, 0, 0);
 }
 
 /* Each by itself: gpa and data are what the guest meant. */
@@ -240,8 +236,7 @@ TEST_F(readonly, same_again_is_nothing)
 	faults = probe_faults(self->p);
 	for (i = 0; i < 10; i++)
 		assert_readonly(self->dev, false);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 0);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 0);
+	memslot_ops_assert_stats(self->dev, 0, 0, 0);
 
 	assert_readonly(self->dev, true);
 	for (i = 0; i < PAGES; i++)
@@ -253,9 +248,7 @@ TEST_F(readonly, same_again_is_nothing)
 	for (i = 0; i < PAGES; i++)
 		probe_read(self->p, page_gpa(i));
 	TEST_ASSERT_EQ(probe_faults(self->p), faults);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS), 1);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS), 1);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 1, 0, 0);
 }
 
 /* To and fro under readers, who never notice. */

@@ -576,7 +576,7 @@ static void make(struct world *w, const struct step *s)
 	w->layout[s->as] = s->after;
 	set_rules(w, s->as);
 	w->ops++;
-	w->swaps += s->kind == SHRINK ? 2 : 1;
+	w->swaps += s->kind == SHRINK || s->kind == GROW ? 2 : 1;
 	w->made[s->as][s->kind]++;
 }
 

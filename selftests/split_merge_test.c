@@ -182,11 +182,7 @@ TEST_F(under_load, split_and_merge)
 	hammer_assert_no_bad_exits(self->h);
 	ksft_print_msg("%d rounds, %lu faults beside the cuts\n", round, spent);
 
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS),
-		       2 * round);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS),
-		       2 * round);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 2 * round, 0, 0);
 }
 
 /* Many times, in quick succession, while the vCPUs go everywhere. */
@@ -212,11 +208,7 @@ TEST_F(under_load, round_after_round)
 	hammer_settle(self->h, RANGE_PAGES);
 	hammer_verify(self->h);
 	hammer_assert_no_bad_exits(self->h);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_OPS),
-		       2 * rounds);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_SWAPS),
-		       2 * rounds);
-	TEST_ASSERT_EQ(memslot_ops_stat(self->dev, KVM_MEMSLOT_STAT_FAILED), 0);
+	memslot_ops_assert_stats(self->dev, 2 * rounds, 0, 0);
 }
 
 /* ------------------------------------------------------------ huge mappings */

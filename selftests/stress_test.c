@@ -1190,7 +1190,7 @@ static bool op_grow(void)
 	set_hot_around(end);
 	begin_arriving(end, more, s->flags);
 	err = slot_grow(dev, s->id, (s->nr + more) * PAGE_SIZE);
-	succeeded(err, 1);
+	succeeded(err, 2);
 	end_arriving(end, more, s->flags);
 
 	s->nr += more;

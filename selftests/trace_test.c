@@ -65,8 +65,10 @@ TEST_F(trace, success)
 	static const struct expected expected[] = {
 		{ "memslot_op_begin: ", "grow slot 0x3" },
 		{ "memslot_op_swap: ", "as_id 0 generation" },
+		{ "memslot_op_swap: ", "as_id 0 generation" },
 		{ "memslot_op_end: ", "grow slot 0x3 result 0 " },
 		{ "memslot_op_begin: ", "grow slot 0x3" },
+		{ "memslot_op_swap: ", "as_id 0 generation" },
 		{ "memslot_op_swap: ", "as_id 0 generation" },
 		{ "memslot_op_end: ", "grow slot 0x3 result 0 " },
 	};

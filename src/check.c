@@ -26,14 +26,15 @@ static bool is_set_of(struct kvm *kvm, int as_id)
  * @kvm: a VM of the current process
  *
  * A kernel without MODVERSIONS would load a module that was built against other headers of
- * the same release.  What is looked at lies at both ends of struct kvm's part that matters.
+ * the same release.  The sets lie before, and the notifier behind, what KVM has of its
+ * architecture, where most changes are.
  *
  * Context: any in which the VM cannot go away; takes no lock.
  * Return: 0, or -ENODEV after saying so in the kernel's log.
  */
 int check_structures(struct kvm *kvm)
 {
-	bool right = kvm->mm == current->mm;
+	bool right = kvm->mm == current->mm && kvm->mmu_notifier.mm == current->mm;
 	int as_id;
 
 	for (as_id = 0; right && as_id < ARRAY_SIZE(kvm->memslots); as_id++)

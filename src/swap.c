@@ -41,7 +41,7 @@ void slots_lock_out_notifiers(struct kvm *kvm)
 #define REQ_STAY_OUT	KVM_ARCH_REQ_FLAGS(BITS_PER_TYPE(u64) - KVM_REQUEST_ARCH_BASE - 1, \
 					   KVM_REQUEST_WAIT | KVM_REQUEST_NO_WAKEUP)
 
-/* Moments at which somebody was in the middle of a walk, until guests have to stay out. */
+/* How often another walk may be under way than before, until guests have to stay out. */
 #define PATIENCE	100
 
 /* In jiffies, between two of them. */
@@ -73,7 +73,8 @@ static void let_guests_in(struct kvm *kvm)
 int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 	__acquires(&kvm->mmu_lock)
 {
-	unsigned int tries = 0, naps;
+	unsigned int changes = 0, naps;
+	unsigned long seq;
 	int r = 0;
 
 	write_lock(&kvm->mmu_lock);
@@ -83,9 +84,10 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 			r = -EINTR;
 			break;
 		}
+		seq = kvm->mmu_invalidate_seq;
 		write_unlock(&kvm->mmu_lock);
 
-		if (++tries == PATIENCE)
+		if (changes >= PATIENCE)
 			kvm_make_all_cpus_request(kvm, REQ_STAY_OUT);
 
 		/* To ask for the lock is what makes a walker yield it: not before it is done. */
@@ -95,9 +97,11 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 		slots_lock_out_notifiers(kvm);
 		write_lock(&kvm->mmu_lock);
 		spin_unlock(&kvm->mn_invalidate_lock);
+		/* One that goes through much is let go through it. */
+		changes += seq != kvm->mmu_invalidate_seq;
 	}
 
-	if (tries >= PATIENCE)
+	if (changes >= PATIENCE)
 		let_guests_in(kvm);
 
 	return r;

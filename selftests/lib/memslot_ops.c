@@ -82,6 +82,15 @@ uint64_t memslot_ops_features(int dev)
 				KVM_MEMSLOT_INFO_FEATURES);
 }
 
+void memslot_ops_assert_stats(int dev, uint64_t ops, uint64_t resizes,
+			      uint64_t failed)
+{
+	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS), ops);
+	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS),
+		       ops + resizes);
+	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED), failed);
+}
+
 int slot_grow(int dev, uint32_t slot, uint64_t size)
 {
 	struct kvm_memslot_grow grow = {

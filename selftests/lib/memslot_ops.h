@@ -31,6 +31,13 @@ uint64_t memslot_ops_attr(int dev, uint32_t group, uint64_t attr);
 uint64_t memslot_ops_stat(int dev, uint64_t stat);
 uint64_t memslot_ops_features(int dev);
 
+/*
+ * Fails the test unless the module has counted @ops operations, of which @resizes
+ * were GROWs and SHRINKs, which swap the sets twice, and @failed that failed.
+ */
+void memslot_ops_assert_stats(int dev, uint64_t ops, uint64_t resizes,
+			      uint64_t failed);
+
 int slot_grow(int dev, uint32_t slot, uint64_t size);
 
 /* KVM_SET_USER_MEMORY_REGION; a size of 0 deletes. */

@@ -83,6 +83,20 @@ static inline bool compat_has_external_tracker(struct kvm *kvm)
 }
 
 /**
+ * compat_flush_tells_trackers() - does kvm_arch_flush_shadow_memslot() tell trackers?
+ *
+ * If not, kvm_arch_commit_memory_region() does when a slot is deleted.
+ */
+static inline bool compat_flush_tells_trackers(void)
+{
+#ifdef KVM_SERIES_6_1
+	return true;
+#else
+	return false;
+#endif
+}
+
+/**
  * compat_gfn_range() - describe a range of a slot to kvm_unmap_gfn_range()
  * @slot: the slot
  * @start: first gfn

@@ -92,6 +92,8 @@ static bool needs_own(const struct layout_change *c, const struct kvm_memory_slo
 int arch_layout_begin(struct layout_change *c)
 {
 	struct arch_change *a;
+	unsigned long most = 0;
+	unsigned int i;
 
 	a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
 	if (!a)
@@ -101,7 +103,9 @@ int arch_layout_begin(struct layout_change *c)
 	a->had_rmaps = c->old[0]->arch.rmap[0];
 	a->retired = kcalloc(c->nr_old, sizeof(*a->retired), GFP_KERNEL_ACCOUNT);
 	a->own = kcalloc(c->nr_new, sizeof(*a->own), GFP_KERNEL_ACCOUNT);
-	a->standin = standin_get(change_npages(c->old, c->nr_old));
+	for (i = 0; i < c->nr_old; i++)
+		most = max(most, c->old[i]->npages);
+	a->standin = standin_get(most);
 
 	return a->retired && a->own && a->standin ? 0 : -ENOMEM;
 }
@@ -444,7 +448,8 @@ int arch_layout_share(struct layout_change *c)
 	for (i = 0; i < c->nr_old; i++) {
 		c->arch->retired[i] = c->old[i]->arch;
 		part = part_of_span(c, &span, c->old[i]);
-		if (!span_is_old(c))
+		/* Of what comes, there is nothing to be moved. */
+		if (!span_is_old(c) && c->old[i] != c->coming)
 			move_arrays(c, c->old[i], &c->arch->retired[i], &part);
 		lend_standin(c->arch->standin, &part);
 		publish_arrays(c->old[i], &part);
@@ -516,7 +521,7 @@ void arch_layout_zap(struct layout_change *c)
  * What shadows its frames must go before it does: KVM looks the slot of a shadow page up when
  * it frees the page, and that of a page-table page when it recovers an nx huge page, whenever
  * that is.  No new one can come to be in an invalid slot, and in one that comes there never
- * was any.  6.1 tells trackers of page writes here that the slot goes.
+ * was any.  On some kernels, trackers of page writes are told here that the slot goes.
  *
  * Context: slots_lock held; no reader is left that knows the slot as a valid one.  Takes
  *	mmu_lock for write; sleeps.
@@ -527,7 +532,8 @@ void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot)
 	bool in_use;
 
 	write_lock(&kvm->mmu_lock);
-	in_use = compat_has_external_tracker(kvm);
+	in_use = compat_has_external_tracker(kvm) &&
+		 (slot == c->leaving || compat_flush_tells_trackers());
 	if (slot == c->leaving)
 		in_use |= kvm->arch.indirect_shadow_pages || compat_recovers_nx_pages(kvm);
 	write_unlock(&kvm->mmu_lock);
