@@ -91,6 +91,37 @@ void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages)
 	return mem;
 }
 
+int host_log_open(void)
+{
+	int log;
+
+	if (host_write("/sys/kernel/debug/clear_warn_once", "1"))
+		return -1;
+	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (log >= 0)
+		lseek(log, 0, SEEK_END);
+	return log;
+}
+
+void host_log_assert_no_warning(int log)
+{
+	char record[8192], *text;
+	ssize_t got;
+
+	for (;;) {
+		/* A record is "priority,number,time,flags;text", and lines of what it is about. */
+		got = read(log, record, sizeof(record) - 1);
+		if (got < 0 && errno == EAGAIN)
+			return;
+		TEST_ASSERT(got > 0, "cannot read the kernel's log");
+		record[got] = 0;
+		text = strchr(record, ';');
+		TEST_ASSERT(text, "the kernel's log has no text: %s", record);
+		TEST_ASSERT(!strstr(text, "WARNING:") && !strstr(text, "BUG:"),
+			    "the kernel complains: %.*s", (int)strcspn(text + 1, "\n"), text + 1);
+	}
+}
+
 /* Objects in use in a cache of the kernel's. */
 static long objects_in_use(const char *cache)
 {

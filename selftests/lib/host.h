@@ -45,6 +45,13 @@ enum host_pages {
 void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages);
 
 /*
+ * The kernel's log from now on, or -1.  What the kernel warns of once counts from here.
+ */
+int host_log_open(void);
+/* Fails the test if the kernel warned of anything since that, or the last such call. */
+void host_log_assert_no_warning(int log);
+
+/*
  * Fails the test if KVM has a shadow page or an entry of an rmap left. No VM may be there;
  * each cache of the kernel's must be one by itself (slab_nomerge).
  */

@@ -7,6 +7,7 @@
 #define _MEMSLOT_OPS_COMPAT_H
 
 #include <linux/kvm_host.h>
+#include <linux/version.h>
 #include <asm/kvm_page_track.h>
 
 /*
@@ -14,12 +15,21 @@
  * series is accepted after its source has been read and the tests have run on it.
  * Kbuild says which one this is.
  */
-#if defined(KVM_SERIES_6_1)
-#define COMPAT_SERIES "6.1"
-#elif defined(KVM_SERIES_6_12)
-#define COMPAT_SERIES "6.12"
-#else
+#if !defined(KVM_SERIES_6_1) && !defined(KVM_SERIES_6_12)
 #error "kvm_memslot_ops knows the KVM of Linux 6.1 and 6.12 only"
+#endif
+
+/*
+ * A fault that finds no slot may be overtaken by an operation, and by another fault
+ * that maps a page there.  Before this fix it then put its MMIO entry over that mapping
+ * and left the page's rmap behind, leading to an entry that is none of its.
+ *
+ * LINUX_VERSION_CODE does not tell: in Debian's 6.1 it is that of 6.1.0.
+ */
+#if (defined(KVM_SERIES_6_1) && LINUX_VERSION_SUBLEVEL < 168) || \
+	(defined(KVM_SERIES_6_12) && LINUX_VERSION_SUBLEVEL < 80)
+#error "kvm_memslot_ops needs a fix that Linux 6.1.168 and 6.12.80 have and this one lacks: \
+KVM: x86/mmu: Drop/zap existing present SPTE even when creating an MMIO SPTE"
 #endif
 
 #ifdef KVM_SERIES_6_1
