@@ -9,7 +9,8 @@ help:
 	@echo 'make            build kvm_memslot_ops.ko for the running kernel, or for the one of KDIR=<its build folder>'
 	@echo 'make install    install that, as root'
 	@echo 'make demo       show what it does, in an emulated machine'
-	@echo 'make check      run all checks and tests, in emulated machines; the first time builds a kernel for them'
+	@echo 'make check      run the checks and tests of every day, in emulated machines; the first time builds a kernel'
+	@echo 'make check-all  run all there are, on all kernels: over an hour'
 	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
@@ -35,7 +36,10 @@ demo: setup
 check:
 	host/check
 
+check-all:
+	host/check --all
+
 static model dkms kunit selftests nested-linux:
 	host/check $@
 
-.PHONY: all help modules clean install setup demo check static model dkms kunit selftests nested-linux
+.PHONY: all help modules clean install setup demo check check-all static model dkms kunit selftests nested-linux
