@@ -251,9 +251,9 @@ static bool is_done(void *arg)
 }
 
 /* Of an operation that makes the slot one of NEW_PAGES. */
-static void in_the_middle(struct __test_metadata *_metadata, const char *name, int (*operation)(void *dev),
-			  FIXTURE_DATA(first_shadow_root) *self,
-			  const FIXTURE_VARIANT(first_shadow_root) *variant)
+static void in_the_middle(struct __test_metadata *_metadata, const char *name,
+			  int (*operation)(void *dev), struct _test_data_first_shadow_root *self,
+			  const struct _fixture_variant_first_shadow_root *variant)
 {
 	struct async writer, nester, changer;
 	static uint64_t content[512] __aligned(4096);

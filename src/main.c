@@ -25,7 +25,8 @@ static int check_kernel(void)
 	if (!strcmp(running, UTS_RELEASE))
 		return 0;
 
-	pr_err("built for Linux " UTS_RELEASE ", this is Linux %s: build it for this kernel\n", running);
+	pr_err("built for Linux " UTS_RELEASE ", this is Linux %s: build it for this kernel\n",
+	       running);
 
 	return -ENOEXEC;
 }

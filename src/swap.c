@@ -38,7 +38,7 @@ void slots_lock_out_notifiers(struct kvm *kvm)
  * A request that KVM does not know, and so neither serves nor clears: a vCPU that has it comes
  * out of the guest and stays out.
  */
-#define REQ_STAY_OUT	KVM_ARCH_REQ_FLAGS(BITS_PER_TYPE(u64) - KVM_REQUEST_ARCH_BASE - 1, \
+#define REQ_STAY_OUT	KVM_ARCH_REQ_FLAGS(63 - KVM_REQUEST_ARCH_BASE, \
 					   KVM_REQUEST_WAIT | KVM_REQUEST_NO_WAKEUP)
 
 /* How often another walk may be under way than before, until guests have to stay out. */
@@ -73,7 +73,7 @@ static void let_guests_in(struct kvm *kvm)
 int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 	__acquires(&kvm->mmu_lock)
 {
-	unsigned int changes = 0, naps;
+	unsigned int changes = 0, nap;
 	unsigned long seq;
 	int r = 0;
 
@@ -91,8 +91,11 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 			kvm_make_all_cpus_request(kvm, REQ_STAY_OUT);
 
 		/* To ask for the lock is what makes a walker yield it: not before it is done. */
-		for (naps = 0; READ_ONCE(kvm->mmu_invalidate_in_progress) && naps < LONGEST_NAP; naps++)
+		for (nap = 0; nap < LONGEST_NAP; nap++) {
+			if (!READ_ONCE(kvm->mmu_invalidate_in_progress))
+				break;
 			schedule_timeout_uninterruptible(1);
+		}
 
 		slots_lock_out_notifiers(kvm);
 		write_lock(&kvm->mmu_lock);

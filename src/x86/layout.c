@@ -136,6 +136,7 @@ void arch_layout_end(struct layout_change *c)
  */
 static bool has_rmaps(const struct layout_change *c)
 {
+	/* Pairs with the release of whoever allocates the root. */
 	return c->arch->had_rmaps || smp_load_acquire(&c->kvm->arch.shadow_root_allocated);
 }
 
@@ -513,6 +514,13 @@ void arch_layout_zap(struct layout_change *c)
 	write_unlock(&kvm->mmu_lock);
 }
 
+/* Can a page-table page that KVM made of a huge page have its first frame in a slot? */
+static bool has_first_frame(const struct kvm_memory_slot *slot)
+{
+	return ALIGN(slot->base_gfn, KVM_PAGES_PER_HPAGE(PG_LEVEL_2M)) <
+	       slot->base_gfn + slot->npages;
+}
+
 /**
  * arch_layout_forget() - let KVM forget what it knows of an invalid slot's frames
  * @c: the change
@@ -535,7 +543,8 @@ void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot)
 	in_use = compat_has_external_tracker(kvm) &&
 		 (slot == c->leaving || compat_flush_tells_trackers());
 	if (slot == c->leaving)
-		in_use |= kvm->arch.indirect_shadow_pages || compat_recovers_nx_pages(kvm);
+		in_use |= kvm->arch.indirect_shadow_pages ||
+			  (has_first_frame(slot) && compat_recovers_nx_pages(kvm));
 	write_unlock(&kvm->mmu_lock);
 
 	if (in_use)
@@ -636,8 +645,9 @@ void arch_layout_retire(struct layout_change *c)
 
 	if (c->leaving) {
 		/* Its part of the span's arrays is not its own; what KVM gave it is. */
-		struct kvm_arch_memory_slot part = part_of_span(c, &c->arch->retired[0], c->leaving);
+		struct kvm_arch_memory_slot part;
 
+		part = part_of_span(c, &c->arch->retired[0], c->leaving);
 		return_standin(c->arch->standin, &c->leaving->arch);
 		disown_arrays(&c->leaving->arch, &part);
 	}

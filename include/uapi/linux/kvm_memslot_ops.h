@@ -44,7 +44,7 @@
  * oldest open one was made.
  */
 #define KVM_MEMSLOT_STAT_OPS			0	/* succeeded and changed something */
-#define KVM_MEMSLOT_STAT_SWAPS			1	/* OPS plus the number of GROWs and SHRINKs */
+#define KVM_MEMSLOT_STAT_SWAPS			1	/* OPS + GROWs + SHRINKs */
 #define KVM_MEMSLOT_STAT_FAILED			2	/* failed, ENOTTY and EIO excepted */
 
 /**
