@@ -23,10 +23,17 @@ static int open_device(void)
 	return dev;
 }
 
+static bool sleeps(void *thread)
+{
+	return async_sleeps(thread);
+}
+
 static void wait_until_held(int dev, struct async *thread, const char *function)
 {
 	TEST_ASSERT(!ioctl(dev, HELD_THREAD_WAIT, 0), "no thread is held: %s",
 		    strerror(errno));
+	/* The stack of one that still runs says nothing. */
+	TEST_ASSERT(host_wait(sleeps, thread), "a thread that is held runs on");
 	TEST_ASSERT(async_stands_in(thread, function),
 		    "a thread is held, but not in %s()", function);
 }
