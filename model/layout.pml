@@ -13,10 +13,12 @@
  *   -DGROW -DSHRINK -DREMOVE -DSPLIT -DMERGE -DSET_RO -DSET_RW
  *			the operation (one of them); REMOVE is SHRINK to 0
  *   -DSHADOWED		the VM has shadow page tables from the start; without it, a
- *			vCPU may make the first one at any moment
+ *			shadower may make the first one at any moment
  *   -DLOGGED		the slots log dirty pages
  *   -DALIGNED		the frames are not one huge frame, so no end lies inside one
- *   -DWITH_xxx		who else runs: VCPU2, WRITER, NOTIFIER, AGING, SHADOW, HARVEST
+ *   -DFAILS		GROW may fail after it has let the added range in
+ *   -DWITH_xxx		who else runs: VCPU2, WRITER, NOTIFIER, ZAPPER, AGING, SHADOW,
+ *			HARVEST
  *   -DONLY=P_xxx	check one property alone, P_deadlock none of those below
  *   -Dxxx		leave out or displace a step: the switches of README.rst
  */
@@ -39,7 +41,8 @@
 #define P_counts		12
 #define P_no_lost_dirty		13
 #define P_no_leak		14
-#define P_deadlock		15	/* spin finds that without being asked */
+#define P_all_or_nothing	15
+#define P_deadlock		16	/* spin finds that without being asked */
 
 #ifndef ONLY
 #define ONLY 0
@@ -61,6 +64,7 @@ hidden byte tracked_not_writable = DISARMED(P_tracked_not_writable);
 hidden byte counts		= DISARMED(P_counts);
 hidden byte no_lost_dirty	= DISARMED(P_no_lost_dirty);
 hidden byte no_leak		= DISARMED(P_no_leak);
+hidden byte all_or_nothing	= DISARMED(P_all_or_nothing);
 
 #define CHECK(property, cond) assert(property || (cond))
 
@@ -68,12 +72,20 @@ hidden byte no_leak		= DISARMED(P_no_leak);
 
 /*
  * Slots 0 and 1 are old, 2 and 3 new.  OLD(f) and NEW(f): the slot of frame f in
- * either layout; KEPT(f): in the new one without the tail.
+ * either layout; FIRST(f): in the old one without what GROW lets in; KEPT(f): in the
+ * new one without the tail.
  */
 #define NONE 4
 
 #if defined(GROW)
-#define OLD(f)		(f -> NONE : 0)
+#define FIRST(f)	(f -> NONE : 0)
+#ifdef SINGLE_SWAP
+#define OLD(f)		FIRST(f)
+#else
+#define OLD(f)		(f -> 1 : 0)
+#define COMES			/* slot 1 is the added range, while it is invalid */
+#define TWO_OLD
+#endif
 #define NEW(f)		2
 #define SPAN		2
 #define OWN0		1	/* new slot 2 gets arrays of its own */
@@ -99,6 +111,7 @@ hidden byte no_leak		= DISARMED(P_no_leak);
 #define OWN0		1
 #define OWN1		1
 #elif defined(MERGE)
+#define TWO_OLD
 #define OLD(f)		(f -> 1 : 0)
 #define NEW(f)		2
 #define SPAN		2
@@ -112,6 +125,9 @@ hidden byte no_leak		= DISARMED(P_no_leak);
 #define OWN1		0
 #endif
 
+#ifndef FIRST
+#define FIRST(f)	OLD(f)
+#endif
 #ifndef KEPT
 #define KEPT(f)		NEW(f)
 #endif
@@ -136,12 +152,14 @@ hidden byte no_leak		= DISARMED(P_no_leak);
 #endif
 
 /* Does frame f have a slot before and after? */
-#define STAYS(f)	(OLD(f) != NONE && KEPT(f) != NONE)
+#define STAYS(f)	(FIRST(f) != NONE && KEPT(f) != NONE)
 /* Does frame f leave? */
-#define LEAVES(f)	(OLD(f) != NONE && KEPT(f) == NONE)
+#define LEAVES(f)	(FIRST(f) != NONE && KEPT(f) == NONE)
 
 #if defined(TAIL) && !defined(TAIL_VALID)
 #define INVALID(s)	(s == 3)
+#elif defined(COMES) && !defined(COMES_VALID)
+#define INVALID(s)	(s == 1)
 #else
 #define INVALID(s)	false
 #endif
@@ -160,16 +178,12 @@ hidden byte no_leak		= DISARMED(P_no_leak);
 #define LOGS		false
 #endif
 
-#ifdef TAIL_NO_BITMAP
+#if defined(TAIL_NO_BITMAP)
 #define HAS_BITMAP(s)	(LOGS && s != 3)
+#elif defined(COMES)
+#define HAS_BITMAP(s)	(LOGS && s != 1)
 #else
 #define HAS_BITMAP(s)	LOGS
-#endif
-
-#ifdef SHADOWED
-#define HAS_ARRAYS	1
-#else
-#define HAS_ARRAYS	0
 #endif
 
 /* ------------------------------------------------------------------- state */
@@ -195,6 +209,7 @@ bool slots_lock, slots_arch_lock;
 byte mn_active;		/* mn_active_invalidate_count */
 byte in_progress;	/* mmu_invalidate_in_progress */
 byte seq;		/* mmu_invalidate_seq */
+bool zapping;		/* kvm_zap_gfn_range() is one of those in progress */
 
 /*
  * A slot's pointers to its arrays.  Arrays have the number of the slot that they
@@ -208,6 +223,8 @@ byte lpage[4], rmap[4], track[4];
 byte lpage_live, rmap_live, track_live;
 bool standin_live;
 byte slots_freed;
+bit sharing;		/* old and new slots share rmaps and write-tracking counts */
+byte retired;		/* the old slots that had some of their own, as a mask */
 
 /* Contents: a count against a huge mapping; which frames are write-tracked. */
 byte lpage_count[4];
@@ -222,9 +239,7 @@ bool huge;		/* one huge entry for both frames */
 #define DIRECT 6
 byte rmapped[2];	/* which rmap array lists the entry, or DIRECT: none does */
 #define NO_MMIO 7
-#ifdef MMIO_NO_FLUSH
 bool unflushed;		/* a vCPU's TLB has page 1 though the page table has not */
-#endif
 byte mmio;		/* frame 1's MMIO entry: its generation, or NO_MMIO */
 
 /* The host: are the two pages a huge page?  Has it taken page 1 back? */
@@ -254,6 +269,10 @@ inline srcu_read_lock(e)
 	readers[e]++
 }
 
+/*
+ * The last step of a read section ends it.  A reader that stayed on would do nothing but
+ * keep the operation waiting.
+ */
 inline srcu_read_unlock(e)
 {
 	readers[e]--;
@@ -355,17 +374,32 @@ inline unshadow(a)
 
 /* --------------------------------------------------------------- operation */
 
-/* Give a slot arrays of its own, as KVM does for a slot that is created. */
+/* Arrays of its own for a slot, as KVM makes them for one that is created. */
 inline alloc_own(s, ends_inside)
 {
 	lpage_live = lpage_live | (1 << s);
 	lpage_count[s] = ends_inside;
 	if
-	:: HAS_ARRAYS ->
+	:: shadow_root ->
 		rmap_live = rmap_live | (1 << s);
 		track_live = track_live | (1 << s)
 	:: else
 	fi
+}
+
+/* The slot uses them. */
+inline use_own(s)
+{
+	lpage[s] = s;
+	rmap[s] = (shadow_root -> s : NUL);
+	track[s] = (shadow_root -> s : NUL)
+}
+
+/* A slot of the old layout. */
+inline create(s)
+{
+	alloc_own(s, OLD_ENDS_INSIDE);
+	use_own(s)
 }
 
 /* ->prepare: the new slots' own arrays, seen by nobody. */
@@ -380,6 +414,35 @@ inline prepare()
 	:: else
 	fi;
 	standin_live = true
+}
+
+inline free_array(mask, i)
+{
+	CHECK(good_pointer, IN(mask, i));
+	mask = mask & ~(1 << i)
+}
+
+/* The opposite, for a layout that will not come to be; the stand-ins are still needed. */
+inline unprepare()
+{
+	free_array(lpage_live, 2);
+	lpage_count[2] = 0;
+	if
+	:: IN(rmap_live, 2) -> free_array(rmap_live, 2); free_array(track_live, 2)
+	:: else
+	fi
+}
+
+inline lend_standins(s)
+{
+	if
+	:: rmap[s] == NUL -> rmap[s] = STANDIN
+	:: else
+	fi;
+	if
+	:: track[s] == NUL -> track[s] = STANDIN
+	:: else
+	fi
 }
 
 /* Rmap heads are moved, entry by entry, from one array to another. */
@@ -407,22 +470,14 @@ inline carry_into_span(o)
 inline use_span(s, is_old)
 {
 	lpage[s] = SPAN;
-	rmap[s] = (HAS_ARRAYS -> SPAN : NUL);
-	track[s] = (HAS_ARRAYS -> SPAN : NUL);
+	rmap[s] = (sharing -> SPAN : NUL);
+	track[s] = (sharing -> SPAN : NUL);
 #ifndef NO_STANDINS
 	if
-	:: is_old && !HAS_ARRAYS -> rmap[s] = STANDIN; track[s] = STANDIN
+	:: is_old -> lend_standins(s)
 	:: else
 	fi
 #endif
-}
-
-/* The mutant without sharing: arrays of one's own from the start. */
-inline use_own(s)
-{
-	lpage[s] = s;
-	rmap[s] = (HAS_ARRAYS -> s : NUL);
-	track[s] = (HAS_ARRAYS -> s : NUL)
 }
 
 #if defined(GROW) || defined(MERGE)
@@ -443,9 +498,15 @@ inline share()
 	use_own(2);
 	use_own(3);
 #else
-#if defined(SHADOWED) && defined(HOLD_OLD_ENDS)
+	/*
+	 * The new slots got rmaps if there was a shadow root.  A first one that ran out of
+	 * memory may have left some to old slots; these are not shared.
+	 */
+	sharing = IN(rmap_live, SPAN) && (!OWN0 || IN(rmap_live, 2));
+	retired = rmap_live & 3;
+#ifdef HOLD_OLD_ENDS
 	carry_into_span(0);
-#ifdef MERGE
+#ifdef TWO_OLD
 	carry_into_span(1);
 #endif
 #endif
@@ -456,7 +517,7 @@ inline share()
 	use_span(3, false);
 #endif
 	use_span(0, true);
-#ifdef MERGE
+#ifdef TWO_OLD
 	use_span(1, true);
 #endif
 #endif
@@ -464,11 +525,11 @@ inline share()
 	check_mappings()
 }
 
+/* Change the inactive set. */
 inline stage(f0, f1)
 {
 	set[1 - current].slot[0] = f0;
-	set[1 - current].slot[1] = f1;
-	set[1 - current].gen = set[current].gen | 1
+	set[1 - current].slot[1] = f1
 }
 
 /* No notifier is between start and end, and none starts during this step. */
@@ -476,6 +537,33 @@ inline stage(f0, f1)
 #define NO_NOTIFIER	true
 #else
 #define NO_NOTIFIER	(mn_active == 0)
+#endif
+
+/*
+ * Nobody is half-way through an rmap, if some are moved: in share where the span is
+ * new, in settle where it is old and the new slots leave it.
+ */
+#ifdef NO_QUIET
+#define QUIET(moves)	true
+#else
+#define QUIET(moves)	(in_progress == 0 || !(moves))
+#endif
+#ifdef HOLD_OLD_ENDS
+#define MOVES_IN_SHARE	IN(rmap_live, SPAN)
+#else
+#define MOVES_IN_SHARE	false
+#endif
+#ifdef CUTS
+#define MOVES_IN_SETTLE	sharing
+#else
+#define MOVES_IN_SETTLE	false
+#endif
+
+/* Nobody is half-way through the set that was active, without being its reader. */
+#ifdef NO_SECOND_LOOK
+#define LEFT_ALONE	true
+#else
+#define LEFT_ALONE	(in_progress == 0 || !shadow_root)
 #endif
 
 #ifdef GEN_EARLY
@@ -500,10 +588,35 @@ inline stage(f0, f1)
 
 inline swap()
 {
+	set[1 - current].gen = set[current].gen | 1;
 	current = 1 - current;
 	GEN_AT_SWAP;
 	slots_arch_lock = ARCH_LOCK_AT_SWAP;
 	check_mappings()
+}
+
+/* The end of the wait; or, for mutants, what is left of it. */
+inline waited()
+{
+	ARCH_LOCK_AFTER_WAIT;
+	GEN_AFTER_WAIT;
+	both = false;
+	e = 0
+}
+
+/*
+ * To start the wait is part of the step that swaps the sets: who began to read between
+ * the two has the new set, and nothing to be waited for.
+ */
+inline start_wait()
+{
+	e = epoch;
+	epoch = 1 - epoch
+}
+
+inline wait_for_readers()
+{
+	atomic { readers[e] == 0 -> waited() }
 }
 
 /* Give each new slot of an old span's arrays of its own. */
@@ -552,18 +665,12 @@ inline settle()
 	check_mappings()
 }
 
-inline free_array(mask, i)
-{
-	CHECK(good_pointer, IN(mask, i));
-	mask = mask & ~(1 << i)
-}
-
 /* kvm_arch_free_memslot() of an old slot, with the arrays that it had at first. */
 inline free_old_arrays(o)
 {
 	free_array(lpage_live, o);
 	if
-	:: HAS_ARRAYS -> free_array(rmap_live, o); free_array(track_live, o)
+	:: IN(retired, o) -> free_array(rmap_live, o); free_array(track_live, o)
 	:: else
 	fi
 }
@@ -572,11 +679,32 @@ inline free_old()
 {
 #if !defined(SET_RO) && !defined(SET_RW)	/* there the new slot took them over */
 	free_old_arrays(0);
-#ifdef MERGE
+#ifdef TWO_OLD
 	free_old_arrays(1);
 #endif
 #endif
 	skip
+}
+
+/* A slot that vanishes: what was lent or shared is not its own.  What KVM gave it is. */
+inline free_vanished(s)
+{
+#ifdef RETIRE_BLINDLY
+	track[s] = NUL;
+#endif
+	if
+	:: lpage[s] == s -> free_array(lpage_live, s)
+	:: else
+	fi;
+	if
+	:: rmap[s] == s -> free_array(rmap_live, s)
+	:: else
+	fi;
+	if
+	:: track[s] == s -> free_array(track_live, s)
+	:: else
+	fi;
+	slots_freed = slots_freed | (1 << s)
 }
 
 inline release()
@@ -585,25 +713,15 @@ inline release()
 	free_old();
 #endif
 	slots_freed = slots_freed | 1;
-#ifdef MERGE
+#ifdef TWO_OLD
 	slots_freed = slots_freed | 2;
 #endif
 #ifdef TAIL
-	/* What the tail shared is not its own.  What KVM gave it is. */
-#ifdef RETIRE_BLINDLY
-	track[3] = NUL;
+	free_vanished(3);
 #endif
-	if
-	:: rmap[3] == 3 -> free_array(rmap_live, 3)
-	:: else
-	fi;
-	if
-	:: track[3] == 3 -> free_array(track_live, 3)
-	:: else
-	fi;
-	slots_freed = slots_freed | 8;
-#endif
-	standin_live = false
+	standin_live = false;
+	sharing = 0;
+	retired = 0
 }
 
 /* Each array that is left is some slot's, and each slot's is left. */
@@ -617,6 +735,16 @@ inline check_leak(i)
 	CHECK_LEAK(lpage_live, lpage, i);
 	CHECK_LEAK(rmap_live, rmap, i);
 	CHECK_LEAK(track_live, track, i)
+}
+
+/* The layout is the old one again, for a GROW that has failed. */
+inline check_nothing_happened()
+{
+	CHECK(all_or_nothing, set[0].slot[0] == FIRST(0) && set[0].slot[1] == FIRST(1));
+	CHECK(all_or_nothing, set[1].slot[0] == FIRST(0) && set[1].slot[1] == FIRST(1));
+	CHECK(all_or_nothing, slots_freed == 2 && !standin_live);
+	CHECK(all_or_nothing, lpage[0] == 0 && rmap[0] != STANDIN && track[0] != STANDIN);
+	CHECK(all_or_nothing, lpage_count[0] == OLD_ENDS_INSIDE + shadow)
 }
 
 inline fold_frame(f)
@@ -654,6 +782,12 @@ inline zap_what_leaves()
 #define ZAPS
 #endif
 
+#ifdef NO_ARCH_LOCK
+#define TAKE_ARCH_LOCK	slots_arch_lock = false
+#else
+#define TAKE_ARCH_LOCK	!slots_arch_lock -> slots_arch_lock = true
+#endif
+
 proctype operation()
 {
 	bit e;
@@ -662,32 +796,42 @@ proctype operation()
 	byte word;
 
 	atomic { !slots_lock -> slots_lock = true };
-#ifdef NO_ARCH_LOCK
-	slots_arch_lock = false;
+
+	/* admit: the added range, as an invalid slot; the other set never gets it */
+#ifdef COMES
+	atomic {
+		TAKE_ARCH_LOCK;
+		create(1);
+#ifdef PREPARE_EARLY
+		prepare()
+#endif
+	};
+#ifdef NO_ADMIT_WAIT
+	atomic { NO_NOTIFIER -> stage(0, 1); swap(); waited() };
 #else
-	atomic { !slots_arch_lock -> slots_arch_lock = true };
+	atomic { NO_NOTIFIER -> stage(0, 1); swap(); start_wait() };
+	wait_for_readers();
+#endif
+	LEFT_ALONE;
 #endif
 
 	/* prepare */
 	atomic {
-		if
-		:: !HAS_ARRAYS && (shadow_root || rmap[OLD(0)] != NUL ||
-				   (OLD(1) != NONE && rmap[OLD(1)] != NUL)) ->
-			/* Shadow page tables are not supported yet: -EOPNOTSUPP. */
-			slots_arch_lock = false;
-			slots_lock = false;
-			goto out
-		:: else
-		fi;
+		TAKE_ARCH_LOCK;
+#ifndef PREPARE_EARLY
 		prepare()
+#endif
 	};
 
 	/* share */
 	atomic {
-#ifndef NO_QUIET
-		in_progress == 0 ->
+		if
+		:: QUIET(MOVES_IN_SHARE) -> share()
+#ifdef FAILS
+		/* no memory, a page-write tracker, or a fatal signal */
+		:: unprepare(); goto dismiss
 #endif
-		share()
+		fi
 	};
 #if defined(ZAPS) && defined(ZAP_BEFORE_SWAP)
 	zap_what_leaves();
@@ -696,17 +840,19 @@ proctype operation()
 	atomic { lpage_count[SPAN]-- };
 #endif
 
-	/* stage */
+	/* stage, swap */
 	atomic {
+		NO_NOTIFIER ->
 #ifdef DROP_TAIL_EARLY
-		stage(KEPT(0), KEPT(1))
+		stage(KEPT(0), KEPT(1));
 #else
-		stage(NEW(0), NEW(1))
+		stage(NEW(0), NEW(1));
+#endif
+		swap();
+#ifndef NO_WAIT
+		start_wait()
 #endif
 	};
-
-	/* swap */
-	atomic { NO_NOTIFIER -> swap() };
 #ifdef HOLD_END_AT_SWAP
 	atomic { lpage_count[SPAN]-- };
 #endif
@@ -714,8 +860,8 @@ proctype operation()
 	zap_what_leaves();
 #endif
 #ifdef MIRROR_EARLY
-	atomic { set[1 - current].slot[0] = NONE; set[1 - current].slot[1] = NONE };
-	atomic { set[1 - current].slot[0] = KEPT(0); set[1 - current].slot[1] = KEPT(1) };
+	atomic { stage(NONE, NONE) };
+	atomic { stage(KEPT(0), KEPT(1)) };
 #endif
 #ifdef FOLD_EARLY
 	atomic { fold_frame(0); fold_frame(1) };
@@ -725,17 +871,14 @@ proctype operation()
 #endif
 
 	/* wait */
-#ifndef NO_WAIT
-	atomic { e = epoch; epoch = 1 - epoch };
-	readers[e] == 0;
+#ifdef NO_WAIT
+	atomic { waited() };
+#else
+	wait_for_readers();
 #endif
-	atomic { ARCH_LOCK_AFTER_WAIT; GEN_AFTER_WAIT; both = false; e = 0 };
 
-	/* mirror: nobody reads this set, so its two steps are one */
-	atomic {
-		set[1 - current].slot[0] = KEPT(0);
-		set[1 - current].slot[1] = KEPT(1)
-	};
+	/* look again, mirror: nobody reads this set any more, so its two steps are one */
+	atomic { LEFT_ALONE -> stage(KEPT(0), KEPT(1)) };
 
 	/* fold */
 #if defined(LOGGED) && !defined(FOLD_EARLY) && !defined(NO_FOLD)
@@ -769,46 +912,37 @@ proctype operation()
 #else
 	atomic { !slots_arch_lock -> slots_arch_lock = true };
 	atomic {
-#ifndef NO_QUIET
-		in_progress == 0 ->
-#endif
+		QUIET(MOVES_IN_SETTLE) ->
 		settle();
 		slots_arch_lock = false
 	};
 #endif
-#if defined(SPLIT) && defined(SHADOWED) && !defined(NO_SECOND_WAIT)
+#if defined(SPLIT) && !defined(NO_SECOND_WAIT)
 	/* A fault may have the pointer to the counts that its slot moved away from. */
-	atomic { e = epoch; epoch = 1 - epoch };
-	atomic { readers[e] == 0 -> e = 0 };
+	if
+	:: atomic { sharing -> start_wait() };
+	   atomic { readers[e] == 0 -> e = 0 }
+	:: else
+	fi;
 #endif
 
 	/* vanish */
 #ifdef TAIL
-	atomic { !slots_arch_lock -> slots_arch_lock = true };
+	atomic {
+		!slots_arch_lock -> slots_arch_lock = true;
 #ifndef NO_TAIL_STANDINS
-	/* The tail is about to leave the set that a first shadow root looks at. */
-	atomic {
-		if
-		:: rmap[3] == NUL -> rmap[3] = STANDIN
-		:: else
-		fi;
-		if
-		:: track[3] == NUL -> track[3] = STANDIN
-		:: else
-		fi
-	};
+		/* It is about to leave the set that a first shadow root looks at. */
+		lend_standins(3)
 #endif
-	/* The inactive set never had the tail. */
-	atomic { NO_NOTIFIER -> set[1 - current].gen = set[current].gen | 1; swap() };
-#ifndef NO_VANISH_WAIT
-	atomic { e = epoch; epoch = 1 - epoch };
-	readers[e] == 0;
-#endif
-	atomic {
-		ARCH_LOCK_AFTER_WAIT; GEN_AFTER_WAIT; e = 0;
-		set[1 - current].slot[0] = KEPT(0);
-		set[1 - current].slot[1] = KEPT(1)
 	};
+	/* The inactive set never had it. */
+#ifdef NO_VANISH_WAIT
+	atomic { NO_NOTIFIER -> swap(); waited() };
+#else
+	atomic { NO_NOTIFIER -> swap(); start_wait() };
+	wait_for_readers();
+#endif
+	atomic { LEFT_ALONE -> stage(KEPT(0), KEPT(1)) };
 #ifndef REPORT_EARLY
 	atomic { reported = bitmap[3] };
 #endif
@@ -823,7 +957,34 @@ proctype operation()
 		check_leak(0); check_leak(1); check_leak(2); check_leak(3);
 		check_mappings()
 	};
+#ifdef FAILS
+	goto out;
+
+dismiss:
+	/* As a tail vanishes: what was let in is still in one set alone. */
+#ifndef LEFT_BEHIND
+#ifndef NO_COMES_STANDINS
+	atomic { lend_standins(1) };
+#endif
+#ifdef NO_VANISH_WAIT
+	atomic { NO_NOTIFIER -> swap(); waited() };
+#else
+	atomic { NO_NOTIFIER -> swap(); start_wait() };
+	wait_for_readers();
+#endif
+	atomic { LEFT_ALONE -> stage(FIRST(0), FIRST(1)) };
+	atomic { free_vanished(1) };
+#endif
+	atomic {
+		standin_live = false;
+		slots_lock = false;
+		slots_arch_lock = false;
+		check_nothing_happened();
+		check_leak(0); check_leak(1); check_leak(2); check_leak(3);
+		check_mappings()
+	};
 out:
+#endif
 	skip
 }
 
@@ -847,8 +1008,8 @@ out:
 #endif
 #define TRACKED(t, f)	(t == STANDIN -> STANDIN_SAYS : (t < 4 && IN(tracked[t], f)))
 
-/* Is page f between a notifier's start and its end, or has one come since? */
-#define RETRY(f, since)	((in_progress > 0 && NOTIFIED(f)) || seq != since)
+/* Is page f between the start and the end of an invalidation, or has one been since? */
+#define RETRY(f, since)	((in_progress > 0 && (NOTIFIED(f) || zapping)) || seq != since)
 
 /* Map frame f through slot s, under mmu_lock. */
 inline install(s, f, sh, rm, w, h)
@@ -900,6 +1061,12 @@ inline install(s, f, sh, rm, w, h)
 	w = false; h = false; rm = 0
 }
 
+inline leave()
+{
+	srcu_read_unlock(e);
+	f = 0; sh = false; s = 0; t = 0; since = 0; old_page = false; rm = 0
+}
+
 proctype vcpu()
 {
 	bit e;
@@ -930,7 +1097,8 @@ end:
 		:: f == 1 && mmio != NO_MMIO && set[current].gen == 2 * mmio ->
 			CHECK(no_blink, !STAYS(f));
 			CHECK(lands, !(done && KEPT(f) != NONE));
-			goto out
+			leave();
+			goto end
 		:: else
 		fi;
 		s = set[current].slot[f];
@@ -944,18 +1112,19 @@ end:
 		atomic {
 			if
 			:: f == 1 ->
-#ifdef MMIO_NO_FLUSH
-				/* What a fresh fault mapped meanwhile is overwritten. */
-				unflushed = mapped[f];
-				clear_entry(f);
-				huge = false;
-#else
-				zap(f);
-#endif
+				if
+				:: mapped[f] && rmapped[f] == DIRECT ->
+					/* The TDP MMU overwrites, without a flush. */
+					clear_entry(f);
+					huge = false;
+					unflushed = true
+				:: else -> zap(f)
+				fi;
 				mmio = set[current].gen >> 1
 			:: else
 			fi;
-			goto out
+			leave();
+			goto end
 		}
 	   :: else
 	   fi;
@@ -974,7 +1143,7 @@ end:
 		atomic {
 			CHECK(good_pointer, LIVE(track_live, t));
 			if
-			:: TRACKED(t, f) -> goto out	/* the write is emulated */
+			:: TRACKED(t, f) -> leave(); goto end	/* it is emulated */
 			:: else -> t = 0
 			fi
 		}
@@ -995,7 +1164,7 @@ end:
 		:: else ->
 			CHECK(good_pointer, !IN(slots_freed, s));
 			if
-			:: INVALID(s) -> goto out
+			:: INVALID(s) -> leave(); goto end
 			:: else
 			fi;
 			since = seq;
@@ -1003,7 +1172,7 @@ end:
 			goto slow
 		fi
 	   };
-	   atomic { mark_dirty(s, f); goto out };
+	   atomic { mark_dirty(s, f); leave(); goto end };
 
 slow:
 	   /* Here it sleeps for as long as it takes to get the page. */
@@ -1014,12 +1183,8 @@ slow:
 			/* A page that the host has taken back must not be mapped. */
 			CHECK(notifier_finds, !(old_page && taken && NOTIFIED(f)));
 			install(s, f, sh, rm, w, h)
-		fi
-	   };
-out:
-	   atomic {
-		srcu_read_unlock(e);
-		f = 0; sh = false; s = 0; t = 0; since = 0; old_page = false; rm = 0
+		fi;
+		leave()
 	   }
 	od
 }
@@ -1056,7 +1221,10 @@ end:
 		fi;
 		CHECK(lands, !done || KEPT(f) == NONE || (s != NONE && READONLY(s) == READONLY(2)));
 		if
-		:: s == NONE || INVALID(s) || READONLY(s) -> goto out
+		:: s == NONE || INVALID(s) || READONLY(s) ->
+			srcu_read_unlock(e);
+			n = 0;
+			goto end
 		:: else
 		fi
 	   };
@@ -1067,9 +1235,7 @@ end:
 #endif
 		note_write(f)
 	   };
-	   atomic { mark_dirty(s, f) };
-out:
-	   atomic { srcu_read_unlock(e); n = 0 }
+	   atomic { mark_dirty(s, f); srcu_read_unlock(e); n = 0 }
 	od
 }
 
@@ -1085,8 +1251,8 @@ inline walk_rmap(s, r)
 	fi
 }
 
-/* Zap frame f as a notifier does that found slot s and its rmaps r. */
-inline notifier_zap(f, r)
+/* Zap frame f as somebody does who found the rmaps r. */
+inline zap_found(f, r)
 {
 	if
 	:: mapped[f] && (rmapped[f] == DIRECT || rmapped[f] == r) -> zap(f)
@@ -1119,7 +1285,7 @@ proctype notifier()
 		atomic {
 			in_progress++;
 			if
-			:: s0 != NONE -> walk_rmap(s0, r0); notifier_zap(0, r0)
+			:: s0 != NONE -> walk_rmap(s0, r0); zap_found(0, r0)
 			:: else
 			fi;
 			if
@@ -1135,7 +1301,7 @@ proctype notifier()
 				:: r1 != NUL -> CHECK(good_pointer, LIVE(rmap_live, r1))
 				:: else
 				fi;
-				notifier_zap(1, r1)
+				zap_found(1, r1)
 			:: else
 			fi;
 			check_mappings()
@@ -1149,9 +1315,7 @@ proctype notifier()
 
 	atomic {
 		CHECK(notifier_finds, !mapped[1] && !(host_both && mapped[0]));
-#ifdef MMIO_NO_FLUSH
 		CHECK(notifier_finds, !unflushed);
-#endif
 		taken = true
 	};
 
@@ -1174,9 +1338,56 @@ proctype notifier()
 		srcu_read_unlock(e)
 	};
 	atomic {
-		CHECK(notifier_balance, in_progress == 0);
+		CHECK(notifier_balance, in_progress == zapping);
 		mn_active--;
 		found = false; n = 0
+	}
+}
+
+/*
+ * kvm_zap_gfn_range(), for an APIC or a guest's memory types: it is in no read section,
+ * and holds mmu_lock, which it yields between the frames.
+ */
+proctype zapper()
+{
+	bit n;
+	bool walks;		/* over rmaps: were there any when it began? */
+	byte s0, s1, r;
+
+	atomic {
+		in_progress++;
+		zapping = true;
+		n = current;
+		s0 = set[n].slot[0];
+		s1 = set[n].slot[1];
+		walks = shadow_root;
+		r = NUL;
+		if
+		:: walks && s0 != NONE -> walk_rmap(s0, r)
+		:: else
+		fi;
+		zap_found(0, r)
+	};
+	/* It goes on in the same set, and, if that is one slot, in the same array. */
+	atomic {
+		if
+		:: walks ->
+			CHECK(good_pointer, set[n].slot[0] == s0 && set[n].slot[1] == s1);
+			CHECK(good_pointer, s0 == NONE || !IN(slots_freed, s0));
+			if
+			:: s1 == s0 && r != NUL -> CHECK(good_pointer, LIVE(rmap_live, r))
+			:: s1 != s0 && s1 != NONE -> walk_rmap(s1, r)
+			:: else -> r = NUL
+			fi
+		:: else
+		fi;
+		zap_found(1, r);
+		CHECK(notifier_finds, !mapped[0] && !mapped[1] && !unflushed);
+		seq++;
+		in_progress--;
+		zapping = false;
+		check_mappings();
+		n = 0; walks = false; s0 = 0; s1 = 0; r = 0
 	}
 }
 
@@ -1221,6 +1432,12 @@ inline give_arrays(s)
 	fi
 }
 
+inline leave_shadower()
+{
+	srcu_read_unlock(e);
+	g = 0; a = 0
+}
+
 /* A vCPU that runs a nested guest: it makes shadow pages and lets them go. */
 proctype shadower()
 {
@@ -1240,7 +1457,7 @@ end:
 		a = set[current].slot[g];
 		CHECK(no_blink, !STAYS(g) || (a != NONE && !INVALID(a)));
 		if
-		:: a == NONE || INVALID(a) -> goto out	/* not visible: a dummy root */
+		:: a == NONE || INVALID(a) -> leave_shadower(); goto end	/* a dummy root */
 		:: else -> a = 0
 		fi
 	   };
@@ -1253,7 +1470,8 @@ end:
 		:: a = set[current].slot[0]; give_arrays(a)
 		fi;
 		if
-		:: goto out	/* no memory for the second: some slots keep what they got */
+		/* no memory for the second: some slots keep what they got */
+		:: leave_shadower(); goto end
 		:: a = set[current].slot[1]; give_arrays(a); shadow_root = true
 		fi
 	      }
@@ -1263,7 +1481,7 @@ end:
 		a = set[current].slot[g];
 		CHECK(shadow_has_slot, a != NONE);
 		if
-		:: shadow || a == NONE -> goto out
+		:: shadow || a == NONE -> leave_shadower(); goto end
 		:: else
 		fi;
 		CHECK(good_pointer, track[a] < 4 && LIVE(track_live, track[a]));
@@ -1280,10 +1498,9 @@ end:
 		fi;
 		shadow = true;
 		shadow_gfn = g;
-		check_mappings()
-	   };
-out:
-	   atomic { srcu_read_unlock(e); g = 0; a = 0 }
+		check_mappings();
+		leave_shadower()
+	   }
 	:: atomic { shadow -> unshadow(a) }
 	od
 }
@@ -1336,19 +1553,6 @@ end:
 
 /* -------------------------------------------------------------------- start */
 
-inline first_arrays(s)
-{
-	lpage_live = lpage_live | (1 << s);
-	lpage[s] = s;
-	lpage_count[s] = OLD_ENDS_INSIDE;
-	if
-	:: HAS_ARRAYS ->
-		rmap[s] = s; rmap_live = rmap_live | (1 << s);
-		track[s] = s; track_live = track_live | (1 << s)
-	:: else
-	fi
-}
-
 /* As write-protected by an earlier harvest, or for access tracking. */
 inline first_mapping(f)
 {
@@ -1358,17 +1562,19 @@ inline first_mapping(f)
 
 init {
 	atomic {
-		set[0].slot[0] = OLD(0); set[0].slot[1] = OLD(1);
-		set[1].slot[0] = OLD(0); set[1].slot[1] = OLD(1);
+		set[0].slot[0] = FIRST(0); set[0].slot[1] = FIRST(1);
+		set[1].slot[0] = FIRST(0); set[1].slot[1] = FIRST(1);
 		lpage[2] = NUL; lpage[3] = NUL;
 		rmap[0] = NUL; rmap[1] = NUL; rmap[2] = NUL; rmap[3] = NUL;
 		track[0] = NUL; track[1] = NUL; track[2] = NUL; track[3] = NUL;
 		lpage[1] = NUL;
-		first_arrays(0);
-#ifdef MERGE
-		first_arrays(1);
+#ifdef SHADOWED
+		shadow_root = true;
 #endif
-		shadow_root = HAS_ARRAYS;
+		create(0);
+#ifdef MERGE
+		create(1);
+#endif
 		rmapped[0] = DIRECT; rmapped[1] = DIRECT;
 		mmio = NO_MMIO;
 
@@ -1380,9 +1586,11 @@ init {
 		:: skip
 		:: first_mapping(0);
 		   if
-		   :: OLD(1) != NONE -> first_mapping(1)
-		   :: HUGE_FRAME && OLD(1) == OLD(0) && host_huge -> first_mapping(1); huge = true
-		   :: OLD(1) == NONE
+		   :: FIRST(1) != NONE -> first_mapping(1)
+		   :: HUGE_FRAME && FIRST(1) == FIRST(0) && host_huge ->
+			first_mapping(1);
+			huge = true
+		   :: FIRST(1) == NONE
 		   fi
 		fi;
 
@@ -1396,6 +1604,9 @@ init {
 #endif
 #ifdef WITH_NOTIFIER
 		run notifier();
+#endif
+#ifdef WITH_ZAPPER
+		run zapper();
 #endif
 #ifdef WITH_AGING
 		run aging();
