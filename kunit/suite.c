@@ -462,6 +462,38 @@ static void random_bits(unsigned long *map)
 }
 
 /* At every pair of positions in a word; what is beside stays. */
+/* Any of the places where a VM's structures are looked at may hold something else. */
+static void foreign_structures_are_refused(struct kunit *test)
+{
+	struct mm_struct *other = (void *)test;
+	struct kvm *kvm = new_vm(test);
+	struct kvm_memslots *set;
+	int as_id;
+
+	kvm->mm = current->mm;
+	kvm->mmu_notifier.mm = current->mm;
+	KUNIT_EXPECT_EQ(test, check_structures(kvm), 0);
+
+	kvm->mm = other;
+	KUNIT_EXPECT_EQ(test, check_structures(kvm), -ENODEV);
+	kvm->mm = current->mm;
+	kvm->mmu_notifier.mm = other;
+	KUNIT_EXPECT_EQ(test, check_structures(kvm), -ENODEV);
+	kvm->mmu_notifier.mm = current->mm;
+
+	for (as_id = 0; as_id < ARRAY_SIZE(kvm->memslots); as_id++) {
+		set = __kvm_memslots(kvm, as_id);
+		set->node_idx ^= 1;
+		KUNIT_EXPECT_EQ(test, check_structures(kvm), -ENODEV);
+		set->node_idx ^= 1;
+		rcu_assign_pointer(kvm->memslots[as_id], (struct kvm_memslots *)test);
+		KUNIT_EXPECT_EQ(test, check_structures(kvm), -ENODEV);
+		rcu_assign_pointer(kvm->memslots[as_id], set);
+	}
+	KUNIT_EXPECT_EQ(test, check_structures(kvm), 0);
+	mutex_unlock(&kvm->slots_lock);
+}
+
 static void bits_are_folded(struct kunit *test)
 {
 	DECLARE_BITMAP(before, FOLD_BITS);
@@ -867,6 +899,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(places_to_cut),
 	KUNIT_CASE(slots_to_merge),
 	KUNIT_CASE(vms_that_are_refused),
+	KUNIT_CASE(foreign_structures_are_refused),
 	KUNIT_CASE(bits_are_folded),
 	KUNIT_CASE(marks_are_carried),
 	KUNIT_CASE(ring_entries_are_renamed),
