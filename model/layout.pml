@@ -840,7 +840,7 @@ proctype operation()
 	atomic { lpage_count[SPAN]-- };
 #endif
 
-	/* stage, swap */
+	/* stage, swap: one step, for nobody begins to read the inactive set */
 	atomic {
 		NO_NOTIFIER ->
 #ifdef DROP_TAIL_EARLY
@@ -910,8 +910,9 @@ proctype operation()
 		r2 = 0; t2 = 0; r3 = 0; t3 = 0
 	};
 #else
-	atomic { !slots_arch_lock -> slots_arch_lock = true };
 	atomic {
+		!slots_arch_lock -> slots_arch_lock = true;
+		/* It may wait here, with the lock. */
 		QUIET(MOVES_IN_SETTLE) ->
 		settle();
 		slots_arch_lock = false
