@@ -298,6 +298,11 @@ static bool faults(void *arg)
 	return probe_is_over(a->p, OTHER) || probe_faults(a->p) > a->faults + 50;
 }
 
+static bool is_over(void *p)
+{
+	return probe_is_over(p, OTHER);
+}
+
 /*
  * While GROW waits for a vCPU, somebody comes to track page writes, so GROW has to give up.
  * What it prepared for the vCPUs does not stay behind.
@@ -330,6 +335,8 @@ TEST_F(late_fault, grow_gives_up)
 	late_access_end(&late);
 	async_join(&op);
 	TEST_ASSERT(op.err == EBUSY, "GROW: %s, not EBUSY", strerror(op.err));
+	TEST_ASSERT(host_wait_seconds(5, is_over, self->p),
+		    "a vCPU that came meanwhile is stuck");
 	TEST_ASSERT(probe_end(self->p, OTHER).nr_reads == 1,
 		    "a vCPU read memory that was not there");
 	TEST_ASSERT_EQ(entries_of(GPA).mapped, 0);

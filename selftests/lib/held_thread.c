@@ -23,18 +23,26 @@ static int open_device(void)
 	return dev;
 }
 
-static bool sleeps(void *thread)
+struct standing {
+	struct async *thread;
+	const char *function;
+};
+
+/* One that is about to sleep still runs, and the stack of one that runs says nothing. */
+static bool stands(void *arg)
 {
-	return async_sleeps(thread);
+	struct standing *s = arg;
+
+	return async_sleeps(s->thread) && async_stands_in(s->thread, s->function);
 }
 
 static void wait_until_held(int dev, struct async *thread, const char *function)
 {
+	struct standing s = { thread, function };
+
 	TEST_ASSERT(!ioctl(dev, HELD_THREAD_WAIT, 0), "no thread is held: %s",
 		    strerror(errno));
-	/* The stack of one that still runs says nothing. */
-	TEST_ASSERT(host_wait(sleeps, thread), "a thread that is held runs on");
-	TEST_ASSERT(async_stands_in(thread, function),
+	TEST_ASSERT(host_wait_seconds(5, stands, &s),
 		    "a thread is held, but not in %s()", function);
 }
 
