@@ -83,7 +83,7 @@ static bool needs_own(const struct layout_change *c, const struct kvm_memory_slo
 }
 
 /**
- * arch_layout_begin() - get what a change needs, but for its slots' arrays
+ * arch_layout_begin() - begin to note what belongs to a change
  * @c: the change
  *
  * Context: slots_lock held; sleeps.
@@ -92,8 +92,6 @@ static bool needs_own(const struct layout_change *c, const struct kvm_memory_slo
 int arch_layout_begin(struct layout_change *c)
 {
 	struct arch_change *a;
-	unsigned long most = 0;
-	unsigned int i;
 
 	a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
 	if (!a)
@@ -103,11 +101,8 @@ int arch_layout_begin(struct layout_change *c)
 	a->had_rmaps = c->old[0]->arch.rmap[0];
 	a->retired = kcalloc(c->nr_old, sizeof(*a->retired), GFP_KERNEL_ACCOUNT);
 	a->own = kcalloc(c->nr_new, sizeof(*a->own), GFP_KERNEL_ACCOUNT);
-	for (i = 0; i < c->nr_old; i++)
-		most = max(most, c->old[i]->npages);
-	a->standin = standin_get(most);
 
-	return a->retired && a->own && a->standin ? 0 : -ENOMEM;
+	return a->retired && a->own ? 0 : -ENOMEM;
 }
 
 /**
@@ -154,6 +149,20 @@ static int alloc_arrays(struct kvm *kvm, struct kvm_memory_slot *slot)
 	return kvm_call(kvm_arch_prepare_memory_region)(kvm, NULL, slot, KVM_MR_CREATE);
 }
 
+/* For any of the old slots. */
+static int get_standin(struct layout_change *c)
+{
+	unsigned long most = 0;
+	unsigned int i;
+
+	for (i = 0; i < c->nr_old; i++)
+		most = max(most, c->old[i]->npages);
+	if (!c->arch->standin)
+		c->arch->standin = standin_get(most);
+
+	return c->arch->standin ? 0 : -ENOMEM;
+}
+
 /**
  * arch_layout_admit() - make what comes ready for the active set
  * @c: the change
@@ -173,7 +182,15 @@ int arch_layout_admit(struct layout_change *c)
 	r = refuse_trackers(c->kvm);
 	write_unlock(&c->kvm->mmu_lock);
 
-	return r ?: alloc_arrays(c->kvm, c->coming);
+	r = r ?: alloc_arrays(c->kvm, c->coming);
+	if (r)
+		return r;
+
+	r = get_standin(c);
+	if (r)
+		kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
+
+	return r;
 }
 
 /**
@@ -187,6 +204,10 @@ int arch_layout_prepare(struct layout_change *c)
 {
 	unsigned int i;
 	int r;
+
+	r = get_standin(c);
+	if (r)
+		return r;
 
 	for (i = 0; i < c->nr_new; i++) {
 		if (!needs_own(c, c->new[i]))
