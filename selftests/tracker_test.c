@@ -460,6 +460,9 @@ TEST_F(arrival, while_an_operation_waits)
 	     call.change++) {
 		const char *name = call.change->name;
 
+		/* It gives up when a tracker comes while it waits, see late_fault_test. */
+		if (call.change == &changes[CHANGE_GROW])
+			continue;
 		scene_create(s, call.change, variant->host_pages, false);
 		call.dev = s->dev;
 		held = (char *)word_of(s, HELD);
