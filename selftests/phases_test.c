@@ -620,7 +620,7 @@ static void tail_end(struct look *me, struct stop *s)
 	r = probe_end(me->p, SLEEPER);
 	if (layout_has(&s->change->after, TAIL)) {
 		TEST_ASSERT(!r.nr_writes && !r.err && *word_of(me->mem, TAIL) == 0xdead,
-			    "%s: a write to what came came out %d times, error %d",
+			    "%s: a write to what was added came out %d times, error %d",
 			    s->change->name, r.nr_writes, r.err);
 		return;
 	}
