@@ -308,7 +308,7 @@ static void in_the_middle(struct __test_metadata *_metadata, const char *name,
 		uffd_wake(self->uffd, page);
 	}
 	async_join(&writer);
-	TEST_ASSERT(!async_join(&changer), "%s: %s", name, strerror(changer.err));
+	async_must_succeed(&changer, name);
 	TEST_ASSERT(*(uint64_t *)page == value,
 		    "vCPU 0's write is lost: %#lx, not %#lx",
 		    *(uint64_t *)page, value);
@@ -449,8 +449,7 @@ static int change_half_way(const struct change *change, int nth)
 
 	uffd_resolve(uffd, mem + page * PAGE_SIZE, false, 0);
 	async_join(&writer);
-	TEST_ASSERT(!async_join(&changer), "%s: %s", change->name,
-		    strerror(changer.err));
+	async_must_succeed(&changer, change->name);
 	trace_stop();
 	TEST_ASSERT_EQ(*(uint64_t *)(mem + page * PAGE_SIZE), 0x77);
 	layout_assert(vm, &change->after, GPA, mem);

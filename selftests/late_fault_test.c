@@ -217,8 +217,7 @@ TEST_F(late_fault, found_no_slot_before_grow)
 	assert_waits(&op);
 
 	result = late_access_end(&late);
-	async_join(&op);
-	TEST_ASSERT(!op.err, "GROW: %s", strerror(op.err));
+	async_must_succeed(&op, "GROW");
 	probe_wait(self->p, 1);
 	entries = entries_of(GPA);
 	ksft_print_msg("another vCPU %s meanwhile; entries: %d MMIO, %d mapped\n",
@@ -264,8 +263,7 @@ TEST_F(late_fault, found_the_slot_before_shrink)
 	TEST_ASSERT_EQ(entries_of(GPA).mapped, 0);
 
 	late_access_end(&late);
-	async_join(&op);
-	TEST_ASSERT(!op.err, "SHRINK: %s", strerror(op.err));
+	async_must_succeed(&op, "SHRINK");
 	TEST_ASSERT(entries_of(GPA).mapped, "no vCPU was late");
 
 	memset(tail, CANARY, size);

@@ -920,8 +920,7 @@ static void turns_after(void *arg, struct stop *s)
 	for (i = 0; i < NR_OTHERS; i++) {
 		if (!others[i].async.call)
 			continue;
-		TEST_ASSERT(!async_join(&others[i].async), "call %d: %s", i,
-			    strerror(others[i].async.err));
+		async_must_succeed(&others[i].async, "another slot's call");
 		others[i].async.call = NULL;
 		slot_assert(vm, OTHER_SLOT + i, i == 1 ? KVM_MEM_READONLY : 0,
 			    ELSEWHERE + 4 * i * PAGE_SIZE,

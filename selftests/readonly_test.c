@@ -338,7 +338,7 @@ static void write_sleeps(struct probe *p, int dev, int uffd, char *mem,
 	uffd_resolve(uffd, at, protected, 0);
 	r = probe_end(p, 1);
 	TEST_ASSERT(!r.err && !r.nr_reads, "the write ends with error %d", r.err);
-	TEST_ASSERT(!async_join(&op), "SET_READONLY: %s", strerror(op.err));
+	async_must_succeed(&op, "SET_READONLY");
 	TEST_ASSERT(r.nr_writes ? *(uint64_t *)at != 0x1234 :
 		    *(uint64_t *)at == 0x1234,
 		    "the write came out %d times, and memory holds %#lx",
@@ -399,7 +399,7 @@ TEST_F(readonly, writers_while_a_write_sleeps)
 
 	uffd_resolve(self->uffd, at, false, 0);
 	probe_end(self->p, 1);
-	TEST_ASSERT(!async_join(&op), "SET_READONLY: %s", strerror(op.err));
+	async_must_succeed(&op, "SET_READONLY");
 	memcpy(self->before, self->mem, RANGE);
 	probe_wait(self->p, 2);
 	probe_stop(self->p);
@@ -502,7 +502,7 @@ TEST_F(readonly, emulated_write_sleeps)
 
 	uffd_resolve(self->uffd, at, false, 0);
 	r = probe_end(self->p, 1);
-	TEST_ASSERT(!async_join(&op), "SET_READONLY: %s", strerror(op.err));
+	async_must_succeed(&op, "SET_READONLY");
 	TEST_ASSERT(!r.err && (r.nr_writes ? !*at : *at == 0x12),
 		    "the write came out %d times, and memory holds %#x",
 		    r.nr_writes, *at);

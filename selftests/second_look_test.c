@@ -53,7 +53,7 @@ FIXTURE_SETUP(second_look)
 	REQUIRE(held_thread_possible(), "held_thread.ko is not loaded");
 	REQUIRE(slow_notifier_possible(), "slow_notifier.ko is not loaded");
 	REQUIRE(trace_start(), "no tracefs");
-	REQUIRE(level_shadows() || !host_has_tdp_mmu(), "the TDP MMU has no rmaps");
+	REQUIRE(level_has_rmaps(), "the TDP MMU has no rmaps");
 
 	/* Of memory that no slot has. */
 	slow_notifier_init(&self->notifier, PAGE_SIZE);
@@ -183,8 +183,7 @@ static bool assert_waits(const struct change *c, struct async *op, int swaps)
 
 static void assert_succeeds(const struct change *c, struct async *op)
 {
-	async_join(op);
-	TEST_ASSERT(!op->err, "%s: %s", c->name, strerror(op->err));
+	async_must_succeed(op, c->name);
 	TEST_ASSERT_EQ(trace_count("memslot_op_swap"), nr_swaps(c));
 }
 

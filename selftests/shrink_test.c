@@ -630,7 +630,7 @@ TEST_F(held, fault_of_what_stays)
 	TEST_ASSERT(!result.nr_writes && !result.err,
 		    "the write came out: %d times as MMIO, error %d",
 		    result.nr_writes, result.err);
-	TEST_ASSERT(!async_join(&shrink), "SHRINK: %s", strerror(shrink.err));
+	async_must_succeed(&shrink, "SHRINK");
 	TEST_ASSERT_EQ(*(uint64_t *)at, 0x1234);
 	TEST_ASSERT(probe_is_mmio(self->p, held_gpa(call.pages)),
 		    "the tail is there");
@@ -663,7 +663,7 @@ TEST_F(held, fault_of_the_tail)
 	uffd_resolve(self->uffd, at, false, 0x11);
 	result = probe_end(self->p, 1);
 	TEST_ASSERT_EQ(result.err, 0);
-	TEST_ASSERT(!async_join(&shrink), "SHRINK: %s", strerror(shrink.err));
+	async_must_succeed(&shrink, "SHRINK");
 
 	/* Another write, by a vCPU that may have it mapped. */
 	uffd_release(self->uffd, self->mem + HELD_RANGE - HUGE_SIZE, HUGE_SIZE);
@@ -719,7 +719,7 @@ TEST_F(held, out_of_reach_before_out_of_sight)
 	uffd_resolve(self->uffd, self->mem + page[1] * PAGE_SIZE, false, 0);
 	TEST_ASSERT_EQ(probe_end(self->p, 1).nr_writes, 0);
 	TEST_ASSERT_EQ(probe_end(self->p, 2).nr_writes, 0);
-	TEST_ASSERT(!async_join(&shrink), "SHRINK: %s", strerror(shrink.err));
+	async_must_succeed(&shrink, "SHRINK");
 }
 
 /*
@@ -757,7 +757,7 @@ TEST_F(held, cut_frame_is_touched_meanwhile)
 
 	uffd_resolve(self->uffd, at, false, 0);
 	probe_end(self->p, 1);
-	TEST_ASSERT(!async_join(&shrink), "SHRINK: %s", strerror(shrink.err));
+	async_must_succeed(&shrink, "SHRINK");
 
 	/* The page beside the end belongs to somebody else now. */
 	at = self->mem + HELD_CUT * PAGE_SIZE;
@@ -935,8 +935,7 @@ TEST_F(tail, prefault_meanwhile)
 	}
 	faulter.stop = true;
 	async_join(&kicker);
-	TEST_ASSERT(!async_join(&prefault), "prefaulting ends with %s",
-		    strerror(prefault.err));
+	async_must_succeed(&prefault, "prefaulting");
 	ksft_print_msg("%lu calls, %lu of which mapped something\n",
 		       faulter.calls, all);
 }

@@ -110,16 +110,11 @@ static void wait_until_it_waits(const struct change *c, struct async *op,
 		    s.function);
 }
 
-static bool host_has_rmaps(void)
-{
-	return level_shadows() || !host_has_tdp_mmu();
-}
-
 static void change_meanwhile(struct hammer *h, int dev, const struct change *c,
 			     struct slow_notifier *notifier, bool related)
 {
 	/* GROW, which moves them as well, has swapped once before that. */
-	const bool moves = c == &changes[CHANGE_MERGE] && host_has_rmaps();
+	const bool moves = c == &changes[CHANGE_MERGE] && level_has_rmaps();
 	const char *function = related && moves ? WAITS_TO_MOVE : WAITS_TO_SWAP;
 	struct change_call call = { c, dev };
 	struct async op;
@@ -134,7 +129,7 @@ static void change_meanwhile(struct hammer *h, int dev, const struct change *c,
 	wait_until_it_waits(c, &op, function);
 	TEST_ASSERT_EQ(memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS), swaps);
 	slow_notifier_end(notifier);
-	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));
+	async_must_succeed(&op, c->name);
 }
 
 static void change_once(struct hammer *h, int dev, const struct change *c,
@@ -211,7 +206,7 @@ static void move_late(struct probe *p, int dev, const struct change *c,
 	wait_until_it_waits(c, &op, WAITS_TO_MOVE);
 	slow_notifier_end(notifier);
 
-	TEST_ASSERT(!async_join(&op), "%s: %s", c->name, strerror(op.err));
+	async_must_succeed(&op, c->name);
 	uffd_release(uffd, other, PAGE_SIZE);
 	for (page = 0; page < c->stays; page++)
 		TEST_ASSERT_EQ(probe_read(p, PROBE_GPA + page * PAGE_SIZE), page);
@@ -232,7 +227,7 @@ TEST(rmaps_that_move_late)
 
 	REQUIRE_ALL_OPS();
 	REQUIRE(slow_notifier_possible(), "slow_notifier.ko is not loaded");
-	REQUIRE(host_has_rmaps(), "the TDP MMU has no rmaps");
+	REQUIRE(level_has_rmaps(), "the TDP MMU has no rmaps");
 	REQUIRE(trace_start(), "no tracefs");
 	uffd = uffd_open();
 	REQUIRE(uffd >= 0, "no userfaultfd");

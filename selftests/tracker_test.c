@@ -512,7 +512,7 @@ TEST_F(arrival, while_an_operation_waits)
 		TEST_ASSERT(!result.nr_writes && !result.err,
 			    "%s: the write came out: %d times as MMIO, error %d",
 			    name, result.nr_writes, result.err);
-		TEST_ASSERT(!async_join(&op), "%s: %s", name, strerror(op.err));
+		async_must_succeed(&op, name);
 		uffd_release(self->uffd, held, PAGE_SIZE);
 		is = tracker_news(s->tracker);
 		TEST_ASSERT(is.nr_writes == was.nr_writes + !variant->leaves,

@@ -37,6 +37,13 @@ int async_join(struct async *a)
 	return a->err;
 }
 
+void async_must_succeed(struct async *a, const char *what)
+{
+	int err = async_join(a);
+
+	TEST_ASSERT(!err, "%s: %s", what, strerror(err));
+}
+
 bool async_stands_in(struct async *a, const char *function)
 {
 	char path[64], stack[4096];

@@ -21,7 +21,10 @@ struct async {
 };
 
 void async_start(struct async *a, int (*call)(void *arg), void *arg);
+/* Waits for the end of the call, and returns what it did. */
 int async_join(struct async *a);
+/* Waits for it, and fails the test if that is not 0. */
+void async_must_succeed(struct async *a, const char *what);
 
 /*
  * Whether the call stands in a function of the kernel, by its name or part of

@@ -50,8 +50,7 @@ static void let_go(int dev, struct async *thread, const char *what)
 {
 	TEST_ASSERT(!thread->done, "%s was not held", what);
 	close(dev);
-	async_join(thread);
-	TEST_ASSERT(!thread->err, "%s: %s", what, strerror(thread->err));
+	async_must_succeed(thread, what);
 }
 
 static int make_access(void *arg)

@@ -84,6 +84,11 @@ bool level_shadows(void)
 	return level_is("L2-npt") || host_shadows_pages();
 }
 
+bool level_has_rmaps(void)
+{
+	return level_shadows() || !host_has_tdp_mmu();
+}
+
 struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code)
 {
 	vm_vaddr_t svm, l1_gva;

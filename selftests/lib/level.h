@@ -21,6 +21,8 @@
  * the guest's.
  */
 bool level_shadows(void);
+/* Whether slots have rmaps from the start: KVM does without the TDP MMU, or shadows. */
+bool level_has_rmaps(void);
 
 /* vm_vcpu_add() at that level; vcpu_args_set() works as ever. */
 struct kvm_vcpu *level_vcpu_add(struct kvm_vm *vm, uint32_t id, void *code);

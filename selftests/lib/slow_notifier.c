@@ -60,6 +60,5 @@ void slow_notifier_end(struct slow_notifier *s)
 {
 	TEST_ASSERT(!s->hole.done, "the notifier was not held");
 	close(s->dev);
-	TEST_ASSERT(!async_join(&s->hole), "cannot punch a hole: %s",
-		    strerror(s->hole.err));
+	async_must_succeed(&s->hole, "punching a hole");
 }

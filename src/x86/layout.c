@@ -155,10 +155,12 @@ static int get_standin(struct layout_change *c)
 	unsigned long most = 0;
 	unsigned int i;
 
+	if (c->arch->standin)
+		return 0;
+
 	for (i = 0; i < c->nr_old; i++)
 		most = max(most, c->old[i]->npages);
-	if (!c->arch->standin)
-		c->arch->standin = standin_get(most);
+	c->arch->standin = standin_get(most);
 
 	return c->arch->standin ? 0 : -ENOMEM;
 }
