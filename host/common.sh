@@ -49,6 +49,70 @@ locked() {
 	exec {fd}>&-
 }
 
+# start TARGET: an empty folder, which gets its name when it is complete, so that an interrupted run leaves none behind
+start() {
+	rm -rf "$1.new"
+	mkdir -p "$1.new"
+	echo "$1.new"
+}
+
+# debian_mirror CODENAME: where apt has that release from
+debian_mirror() {
+	# shellcheck disable=SC2016 # apt's variables
+	apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+		sed -n "s/^$1 //p" | head -n1
+}
+
+# Debian's newer kernels, and what they are compiled with, come from trixie and its backports, whatever this machine
+# runs. They are looked up and downloaded by an apt that has its own sources, lists and idea of what is installed,
+# which is nothing. It leaves the machine's own alone, and needs no root.
+trixie=$cache/apt/trixie
+
+# use_trixie: makes all apt commands that follow those of that apt
+use_trixie() {
+	[[ -e $trixie ]] || locked apt configure_trixie
+	export APT_CONFIG=$trixie/apt.conf
+	[[ -e $trixie/updated ]] || locked apt update_trixie
+}
+
+configure_trixie() {
+	local dir mirror='' keys=/usr/share/keyrings/debian-archive-keyring.gpg
+	[[ ! -e $trixie ]] || return 0
+	[[ -e $keys ]] || die "Debian's keys are missing: $keys"
+	[[ ! -e /etc/debian_version ]] || mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME-}")")
+	mirror=${mirror:-http://deb.debian.org/debian/}
+
+	dir=$(start "$trixie")
+	mkdir -p "$dir"/{etc/{apt.conf.d,preferences.d},state/lists/partial,cache/archives/partial}
+	touch "$dir/state/status"
+	printf '%s\n' "Types: deb" "URIs: $mirror" "Suites: trixie" "Components: main" "Signed-By: $keys" '' \
+		"Types: deb deb-src" "URIs: $mirror" "Suites: trixie-backports" "Components: main" "Signed-By: $keys" \
+		>"$dir/etc/debian.sources"
+	# Of the machine's own settings those apply that say how it gets at the network.
+	{ apt-config dump | grep -E '^Acquire::https?::' || true; } >"$dir/apt.conf"
+	cat >>"$dir/apt.conf" <<-END
+		Dir::State "$trixie/state";
+		Dir::State::status "$trixie/state/status";
+		Dir::Cache "$trixie/cache";
+		Dir::Etc "$trixie/etc";
+		Dir::Etc::sourceparts "$trixie/etc";
+		APT::Architecture "amd64";
+		APT::Architectures { "amd64"; };
+		APT::Install-Recommends "false";
+		APT::Sandbox::User "root";
+		APT::Update::Error-Mode "any";
+		Acquire::Languages "none";
+	END
+	mv -T "$dir" "$trixie"
+}
+
+# update_trixie: lists that are out of date name what cannot be had any more
+update_trixie() {
+	say "updating the lists of trixie's packages"
+	apt-get -qq update >&2 || die "cannot get the lists of trixie's packages"
+	touch "$trixie/updated"
+}
+
 # Before 8.1, when a kernel patches its own text on one CPU, QEMU's others go on with stale translations of it,
 # and oops at random.
 qemu_wanted=8.1
