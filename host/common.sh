@@ -72,8 +72,11 @@ trixie=$cache/apt/trixie
 use_trixie() {
 	[[ -e $trixie ]] || locked apt configure_trixie
 	export APT_CONFIG=$trixie/apt.conf
-	[[ -e $trixie/updated ]] || locked apt update_trixie
+	[[ -e $trixie/updated ]] || refresh_trixie
 }
+
+# refresh_trixie: before something is downloaded, for old lists name what cannot be had any more
+refresh_trixie() { [[ $(find "$trixie/updated" -mmin -60 2>/dev/null) ]] || locked apt update_trixie; }
 
 configure_trixie() {
 	local dir mirror='' keys=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -106,7 +109,6 @@ configure_trixie() {
 	mv -T "$dir" "$trixie"
 }
 
-# update_trixie: lists that are out of date name what cannot be had any more
 update_trixie() {
 	say "updating the lists of trixie's packages"
 	apt-get -qq update >&2 || die "cannot get the lists of trixie's packages"
