@@ -5,6 +5,9 @@
  * for.  The code under test is included, for it exports nothing.
  */
 #include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
@@ -15,8 +18,9 @@
 #include "../src/x86/lpage.c"
 #include "../src/slots.c"
 
-/* These tests run without KVM: there is no PML. */
+/* These tests run without KVM: there is no PML, and no vCPU. */
 DEFINE_STATIC_CALL_RET0(memslot_ops_kvm_cpu_dirty_log_size, kvm_cpu_dirty_log_size);
+DEFINE_STATIC_CALL_RET0(memslot_ops_kvm_make_all_cpus_request, kvm_make_all_cpus_request);
 
 static unsigned int seed;
 module_param(seed, uint, 0444);
@@ -758,6 +762,12 @@ static struct kvm_arch_memory_slot part_of(struct kvm_memory_slot *span,
 	return part;
 }
 
+/* Something that could be an rmap's head: the address of an entry, whose low bits are 0. */
+static unsigned long rmap_of(gfn_t gfn)
+{
+	return gfn << PAGE_SHIFT;
+}
+
 #define NR_SHADOWED	40
 
 /* Slots of random sizes become one, and that becomes slots of random sizes. */
@@ -791,7 +801,8 @@ static void arrays_are_moved(struct kunit *test)
 			count_page(find_gfn(old, 4, shadowed[i]), shadowed[i], 1);
 		}
 		for (gfn = base_gfn; gfn < base_gfn + npages; gfn += 1 + below(8))
-			rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K)->val = gfn;
+			compat_rmap_put(rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K),
+					rmap_of(gfn));
 
 		lpage_hold(whole, old, 4, 1);
 		for (i = 0; i < 4; i++) {
@@ -802,10 +813,10 @@ static void arrays_are_moved(struct kunit *test)
 		lpage_hold(whole, old, 4, -1);
 
 		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
-			unsigned long val = rmap_head(whole, gfn, PG_LEVEL_4K)->val;
+			unsigned long val = compat_rmap_read(rmap_head(whole, gfn, PG_LEVEL_4K));
 
-			if (rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K)->val ||
-			    (val && val != gfn))
+			if (compat_rmap_read(rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K)) ||
+			    (val && val != rmap_of(gfn)))
 				KUNIT_FAIL(test, "rmap of gfn %llx: %lx", gfn, val);
 		}
 
@@ -878,6 +889,62 @@ static void first_piece_takes_over(struct kunit *test)
 	}
 }
 
+/* Those who age pages on some kernels: with the bit set, they go through the list of a head. */
+struct ager {
+	struct kvm_rmap_head *head;
+	unsigned long val;
+	struct completion locked, done;
+};
+
+static int age(void *arg)
+{
+	struct ager *ager = arg;
+
+	preempt_disable();
+	compat_rmap_put(ager->head, ager->val | COMPAT_RMAP_LOCKED);
+	complete(&ager->locked);
+	/* Long enough for whoever does not wait. */
+	mdelay(20);
+	compat_rmap_put(ager->head, ager->val);
+	preempt_enable();
+	complete(&ager->done);
+
+	return 0;
+}
+
+static void locked_head_is_waited_for(struct kunit *test)
+{
+	const unsigned long npages = 600;
+	struct kvm_memory_slot *from = new_slot(test, 0, 0, npages, 0);
+	struct kvm_memory_slot *to = new_slot(test, 1, 0, npages, 0);
+	struct ager *ager = kunit_kzalloc(test, sizeof(*ager), GFP_KERNEL);
+	struct task_struct *thread;
+	unsigned long *head;
+
+	KUNIT_ASSERT_NOT_NULL(test, ager);
+	if (!compat_locks_rmaps())
+		kunit_skip(test, "nobody locks rmaps on this kernel");
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "it takes two CPUs");
+
+	give_arrays(test, from);
+	give_arrays(test, to);
+	init_completion(&ager->locked);
+	init_completion(&ager->done);
+	ager->head = rmap_head(from, 500, PG_LEVEL_4K);
+	ager->val = rmap_of(500);
+	thread = kthread_run(age, ager, "ager");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
+	wait_for_completion(&ager->locked);
+	arrays_move_rmaps(from, &from->arch, &to->arch);
+	wait_for_completion(&ager->done);
+
+	/* The bit would be waited for if it were there. */
+	head = (unsigned long *)&rmap_head(to, 500, PG_LEVEL_4K)->val;
+	KUNIT_EXPECT_EQ(test, *head, rmap_of(500));
+	KUNIT_EXPECT_EQ(test, compat_rmap_read(ager->head), 0);
+}
+
 static int suite_init(struct kunit_suite *suite)
 {
 	u32 used = seed ?: get_random_u32();
@@ -906,6 +973,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(ring_is_walked),
 	KUNIT_CASE(arrays_are_moved),
 	KUNIT_CASE(first_piece_takes_over),
+	KUNIT_CASE(locked_head_is_waited_for),
 	{}
 };
 

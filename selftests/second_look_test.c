@@ -24,6 +24,7 @@
 #define WAITS_FOR_WALKERS	"mmu_lock_when_quiet"
 #define WAITS_FOR_READERS	"srcu"
 #define WAITS_TO_SWAP		"slots_swap"
+#define WAITS_AFTER_SWAP	"slots_wait_for_readers"
 
 enum { LATE, OTHER, NR_VCPUS };
 
@@ -282,6 +283,40 @@ TEST_F(second_look, zap_begins_before_a_swap)
 	}
 	zap_is_late(self->p, self->dev, &keeps_most, self->mem, &self->notifier, 1);
 	zap_is_late(self->p, self->dev, &keeps_most, self->mem, &self->notifier, 2);
+}
+
+static bool waits_to_free(void *arg)
+{
+	struct standing *s = arg;
+
+	TEST_ASSERT(!s->op->done, "%s did not wait for a reader: %s", s->change->name,
+		    strerror(s->op->err));
+	return async_sleeps(s->op) && async_stands_in(s->op, WAITS_FOR_READERS) &&
+	       !async_stands_in(s->op, WAITS_AFTER_SWAP);
+}
+
+/*
+ * A reader that begins when the slots have been swapped, and for which that wait need not last,
+ * may have found an array that they then move away from.
+ */
+TEST_F(second_look, reader_begins_after_the_swap)
+{
+	const struct change *c = &changes[CHANGE_SPLIT];
+	struct change_call call = { c, self->dev };
+	struct late_access before, after;
+	struct async op;
+	struct standing s = { .change = c, .op = &op };
+
+	begin(self->p, c, self->mem);
+	late_access_begin(&before, self->p, LATE, PROBE_READ, NOWHERE, 0);
+	async_start(&op, make, &call);
+	async_wait_for_swap(&op, 1);
+	late_access_begin(&after, self->p, OTHER, PROBE_READ, NOWHERE, 0);
+	late_access_end(&before);
+	TEST_ASSERT(host_wait(waits_to_free, &s), "%s does not come to wait", c->name);
+	late_access_end(&after);
+	assert_succeeds(c, &op);
+	end(self->p, c, self->mem);
 }
 
 /* Whether a vCPU that writes to a word on and on has come to rest. */

@@ -245,11 +245,11 @@ void dirty_await_leaving(const struct layout_change *c)
 	unsigned long id;
 
 	if (!c->kvm->dirty_ring_size || !kvm_slot_dirty_track_enabled(c->leaving) ||
-	    !kvm_call(kvm_cpu_dirty_log_size)())
+	    !compat_uses_pml(c->kvm))
 		return;
 
 	/* It makes a vCPU look whether PML is on, and changes nothing. */
-	kvm_make_all_cpus_request(c->kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
+	kvm_call(kvm_make_all_cpus_request)(c->kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
 
 	kvm_for_each_vcpu(id, vcpu, c->kvm) {
 		while (kvm_test_request(KVM_REQ_UPDATE_CPU_DIRTY_LOGGING, vcpu) &&
@@ -273,7 +273,7 @@ void dirty_report_leaving(struct layout_change *c)
 	if (!c->leaving_bits)
 		return;
 
-	if (kvm_call(kvm_cpu_dirty_log_size)())
+	if (compat_uses_pml(c->kvm))
 		bitmap_set(c->leaving->dirty_bitmap, 0, c->leaving->npages);
 	memcpy(c->leaving_bits, c->leaving->dirty_bitmap, kvm_dirty_bitmap_bytes(c->leaving));
 }
@@ -288,5 +288,5 @@ void dirty_account(const struct layout_change *c)
 {
 	if (c->old[0]->flags & KVM_MEM_LOG_DIRTY_PAGES)
 		compat_count_logging(c->kvm, (int)change_nr_kept(c) - (int)change_nr_there(c),
-				     !!c->leaving, kvm_call(kvm_cpu_dirty_log_size)());
+				     !!c->leaving, compat_uses_pml(c->kvm));
 }

@@ -88,7 +88,7 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 		write_unlock(&kvm->mmu_lock);
 
 		if (changes >= PATIENCE)
-			kvm_make_all_cpus_request(kvm, REQ_STAY_OUT);
+			kvm_call(kvm_make_all_cpus_request)(kvm, REQ_STAY_OUT);
 
 		/* To ask for the lock is what makes a walker yield it: not before it is done. */
 		for (nap = 0; nap < LONGEST_NAP; nap++) {

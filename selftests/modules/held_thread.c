@@ -21,6 +21,7 @@
 #include <linux/wait.h>
 
 #include "held_thread.h"
+#include "vm_file.h"
 
 /* A function, and what those who are to be held call in its place. */
 struct place {
@@ -185,7 +186,11 @@ static int want_yield(struct kprobe *probe, struct pt_regs *regs)
 }
 
 static struct kprobe zap_begins = {
+#ifdef KVM_HAS_INVALIDATE_BEGIN
 	.symbol_name = "kvm:kvm_mmu_invalidate_begin",
+#else
+	.symbol_name = "kvm:kvm_mmu_invalidate_start",
+#endif
 	.pre_handler = want_yield,
 };
 
@@ -206,7 +211,7 @@ static int zap_range(struct hold *h, const struct held_thread_zap *zap)
 	if (!file)
 		return -EBADF;
 
-	if (file_is_kvm(file) && zap->start < zap->end)
+	if (file_is_vm(file) && zap->start < zap->end)
 		r = hold(h, current->pid, &in_yield);
 	if (!r) {
 		static_call(held_thread_zap)(file->private_data, zap->start, zap->end);

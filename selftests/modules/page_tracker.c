@@ -16,6 +16,7 @@
 #include <asm/kvm_page_track.h>
 
 #include "page_tracker.h"
+#include "vm_file.h"
 
 /* A tracker; there is one for each time that the device is opened. */
 struct page_tracker {
@@ -58,7 +59,7 @@ static void note_removal(struct kvm_page_track_notifier_node *node, gfn_t gfn,
 }
 
 /* What differs between the host kernels. */
-#ifdef KVM_SERIES_6_1
+#ifdef KVM_HAS_GFN_TRACK
 
 static void track_write(struct kvm_vcpu *vcpu, gpa_t gpa, const u8 *data, int len,
 			struct kvm_page_track_notifier_node *node)
@@ -160,7 +161,7 @@ static int tracker_set_vm(struct page_tracker *t, int fd)
 		return -EBADF;
 
 	mutex_lock(&t->lock);
-	if (!t->kvm && file_is_kvm(file)) {
+	if (!t->kvm && file_is_vm(file)) {
 		kvm_get_kvm(file->private_data);
 		/* Others ask for it without the lock. */
 		smp_store_release(&t->kvm, file->private_data);

@@ -11,8 +11,8 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kprobes.h>
-#include <asm/ibt.h>
 
+#include "compat/compat.h"
 #include "wrapper/kvm.h"
 
 #define KVM_SYMBOL(name) DEFINE_STATIC_CALL_NULL(memslot_ops_##name, name)
@@ -25,6 +25,13 @@
  * is called here, in place for as long as this module is.
  */
 static void *const kvm_dependency __used = kvm_put_kvm;
+
+/* Where a name is looked for: other modules may have functions of the same name. */
+#if IS_MODULE(CONFIG_KVM)
+#define KVM_MODULE	"kvm:"
+#else
+#define KVM_MODULE	""
+#endif
 
 /* The address is for direct calls only: an ENDBR at it may be sealed. */
 static void *kvm_symbol(const char *name)
@@ -46,7 +53,7 @@ static void *kvm_symbol(const char *name)
 	unregister_kprobe(&kp);
 
 	/* A probe goes behind the ENDBR.  Call depth tracking wants to see the start. */
-	if (is_endbr(*((u32 *)addr - 1)))
+	if (compat_is_endbr((u32 *)addr - 1))
 		addr -= sizeof(u32);
 
 	return addr;
@@ -64,7 +71,7 @@ int kvm_symbols_resolve(void)
 
 #define KVM_SYMBOL(name)							\
 	do {									\
-		addr = kvm_symbol("kvm:" #name);				\
+		addr = kvm_symbol(KVM_MODULE #name);				\
 		if (!addr)							\
 			return -ENOENT;						\
 		static_call_update(memslot_ops_##name, (typeof(name) *)addr);	\

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * All that this module needs of KVM beyond what KVM exports; nothing is optional.
+ * All that this module needs of KVM beyond what KVM exports to everyone, in all versions;
+ * nothing is optional.
  * Included with KVM_SYMBOL() defined to what is to be done with each.
  */
 KVM_SYMBOL(kvm_register_device_ops);
@@ -12,3 +13,5 @@ KVM_SYMBOL(kvm_arch_flush_shadow_memslot);
 KVM_SYMBOL(kvm_arch_guest_memory_reclaimed);
 KVM_SYMBOL(kvm_unmap_gfn_range);
 KVM_SYMBOL(kvm_cpu_dirty_log_size);
+KVM_SYMBOL(kvm_flush_remote_tlbs);
+KVM_SYMBOL(kvm_make_all_cpus_request);

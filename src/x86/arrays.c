@@ -123,7 +123,10 @@ void arrays_reset_counts(struct kvm_memory_slot *slot)
  *
  * No mapping crosses the slot's ends, so the heads of frames that they cut are empty.
  *
- * Context: mmu_lock held for write, and nobody half-way through a walk.
+ * On some kernels, pages are aged without mmu_lock.  Whoever does that finds an rmap's head
+ * in either place, or for a moment in none, which makes the page old for once.
+ *
+ * Context: mmu_lock held for write, and nobody half-way through a walk that yields it.
  */
 void arrays_move_rmaps(const struct kvm_memory_slot *slot,
 		       struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
@@ -136,12 +139,11 @@ void arrays_move_rmaps(const struct kvm_memory_slot *slot,
 		for (i = 0; i < nr; i++) {
 			struct kvm_rmap_head *head = &from->rmap[size][i];
 
-			if (!head->val)
+			if (!compat_rmap_read(head))
 				continue;
 
-			WARN_ON_ONCE(to->rmap[size][i].val);
-			to->rmap[size][i] = *head;
-			head->val = 0;
+			WARN_ON_ONCE(compat_rmap_read(&to->rmap[size][i]));
+			compat_rmap_put(&to->rmap[size][i], compat_rmap_take(head));
 		}
 	}
 }

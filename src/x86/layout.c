@@ -267,6 +267,12 @@ static bool shares_write_track(struct layout_change *c, struct kvm_arch_memory_s
 	return *compat_write_track(span);
 }
 
+/* Arrays of the span's that may be read without mmu_lock. */
+static bool shares_what_is_read(struct layout_change *c, struct kvm_arch_memory_slot *span)
+{
+	return shares_write_track(c, span) || shares_rmaps(c, span);
+}
+
 /* Where in the span's arrays a slot's begin. */
 static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 						struct kvm_arch_memory_slot *span,
@@ -335,14 +341,21 @@ static void disown_arrays(struct kvm_arch_memory_slot *arch, struct kvm_arch_mem
 		*compat_write_track(arch) = NULL;
 }
 
-/* Faults read the write-tracking counts without mmu_lock, inside a read section. */
+/*
+ * Faults read the write-tracking counts without mmu_lock, inside a read section; and so do
+ * MMU notifiers with the rmaps on some kernels, when they age pages.
+ */
 static void publish_arrays(struct kvm_memory_slot *slot, struct kvm_arch_memory_slot *arch)
 {
 	unsigned short *track = *compat_write_track(arch);
+	int i;
 
-	memcpy(slot->arch.rmap, arch->rmap, sizeof(arch->rmap));
 	memcpy(slot->arch.lpage_info, arch->lpage_info, sizeof(arch->lpage_info));
 	WRITE_ONCE(*compat_write_track(&slot->arch), track);
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		/* Whoever finds an array finds what has been moved into it. */
+		smp_store_release(&slot->arch.rmap[i], arch->rmap[i]);
+	}
 }
 
 static bool unmap_range(struct kvm *kvm, struct kvm_memory_slot *slot,
@@ -462,7 +475,7 @@ int arch_layout_share(struct layout_change *c)
 	for (i = 1; i < c->nr_new; i++)
 		flush |= zap_at_cut(kvm, c->old[0], c->new[i]->base_gfn);
 	if (flush)
-		kvm_flush_remote_tlbs(kvm);
+		kvm_call(kvm_flush_remote_tlbs)(kvm);
 
 	for (i = 0; i < c->nr_new; i++) {
 		if (c->new[i] != c->span)
@@ -529,11 +542,11 @@ void arch_layout_zap(struct layout_change *c)
 		/* Whatever was zapped is flushed before anybody else gets the lock. */
 		unmap_range(kvm, slot, gfn, min(gfn + ZAP_STEP, end), false);
 		if (rwlock_needbreak(&kvm->mmu_lock) || need_resched()) {
-			kvm_flush_remote_tlbs(kvm);
+			kvm_call(kvm_flush_remote_tlbs)(kvm);
 			cond_resched_rwlock_write(&kvm->mmu_lock);
 		}
 	}
-	kvm_flush_remote_tlbs(kvm);
+	kvm_call(kvm_flush_remote_tlbs)(kvm);
 	write_unlock(&kvm->mmu_lock);
 }
 
@@ -628,10 +641,11 @@ void arch_layout_settle(struct layout_change *c)
 	mutex_unlock(&kvm->slots_arch_lock);
 
 	/*
-	 * Faults may be reading the counts that a slot has just moved away from, unless
-	 * these stay, with the first slot.  Where a slot leaves, they are gone when it has.
+	 * Others may be reading what a slot has just moved away from, faults the counts and
+	 * those who age pages the rmaps, unless these stay, with the first slot.  Where a slot
+	 * leaves, they are gone when it has.
 	 */
-	if (moved && shares_write_track(c, &c->arch->retired[0]) && !takes_over(c, c->new[0]) &&
+	if (moved && shares_what_is_read(c, &c->arch->retired[0]) && !takes_over(c, c->new[0]) &&
 	    !c->leaving)
 		synchronize_srcu_expedited(&kvm->srcu);
 }
