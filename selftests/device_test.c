@@ -4,7 +4,6 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/syscall.h>
 
 #include "harness.h"
 
@@ -13,6 +12,7 @@
 
 #include "host.h"
 #include "memslot_ops.h"
+#include "module.h"
 
 #define GPA	GIGA_SIZE
 
@@ -250,11 +250,7 @@ static void *unload(void *arg)
 	uint64_t *tries = arg;
 
 	for (; !stop; (*tries)++) {
-		/* O_NONBLOCK, as rmmod does: fail rather than wait. */
-		TEST_ASSERT(syscall(SYS_delete_module, "kvm_memslot_ops",
-				    O_NONBLOCK), "the module was unloaded");
-		TEST_ASSERT(errno == EBUSY, "unloading fails with %s",
-			    strerror(errno));
+		TEST_ASSERT_EQ(module_unload(MODULE_OPS), EBUSY);
 		sched_yield();
 	}
 	return NULL;
@@ -279,9 +275,7 @@ TEST_F(device, module_stays)
 	close(self->dev);
 	kvm_vm_free(self->vm);
 	self->vm = NULL;
-	TEST_ASSERT(syscall(SYS_delete_module, "kvm_memslot_ops", O_NONBLOCK) &&
-		    errno == EBUSY, "the module can be unloaded: %s",
-		    strerror(errno));
+	TEST_ASSERT_EQ(module_unload(MODULE_OPS), EBUSY);
 	TEST_ASSERT(memslot_ops_present(), "the module is gone");
 }
 

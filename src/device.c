@@ -344,8 +344,7 @@ static const struct kvm_device_ops memslot_device_ops = {
  * memslot_device_register() - let VMs create memslot-operations devices
  * @type: number of the device type
  *
- * There is no way back, see memslot_ops_init().
- *
+ * Context: Who calls it sees to it that the module stays, see vendor.c.
  * Return: 0, -ENOSPC for a number that KVM has no room for, or -EEXIST for one
  *	that is taken, or will be.
  */
@@ -356,4 +355,15 @@ int memslot_device_register(u32 type)
 		return -EEXIST;
 
 	return kvm_call(kvm_register_device_ops)(&memslot_device_ops, type);
+}
+
+/**
+ * memslot_device_unregister() - undo memslot_device_register()
+ * @type: number of the device type
+ *
+ * Context: There is no VM.
+ */
+void memslot_device_unregister(u32 type)
+{
+	kvm_call(kvm_unregister_device_ops)(type);
 }

@@ -4,14 +4,19 @@
 #include <linux/module.h>
 #include <linux/utsname.h>
 #include <generated/utsrelease.h>
+#include <linux/kvm_memslot_ops.h>
 
 #include "arch.h"
-#include "device.h"
+#include "vendor.h"
 #include "wrapper/kvm.h"
 
 static unsigned int device_type = KVM_DEV_TYPE_MEMSLOT_OPS;
 module_param(device_type, uint, 0444);
 MODULE_PARM_DESC(device_type, "KVM device type to register");
+
+static bool allow_unknown_kernel;
+module_param(allow_unknown_kernel, bool, 0444);
+MODULE_PARM_DESC(allow_unknown_kernel, "load on a series of Linux that has not been tested");
 
 /*
  * Nobody but this module's author promises that KVM's structures and locking stay as they
@@ -32,16 +37,31 @@ static int check_kernel(void)
 }
 
 /*
- * There is no way out.  KVM reads its table of device types without taking a
- * reference, then may sleep before it calls the device's ->create(), so nothing
- * this module could hold or wait for tells when the last caller is through.
- * rmmod answers EBUSY.
+ * The module relies on what KVM's internals do, not only on their names and types, which
+ * is all that could be checked when it was built.
  */
+static int check_series(void)
+{
+	if (KVM_SERIES_IS_TESTED)
+		return 0;
+
+	if (!allow_unknown_kernel) {
+		pr_err("Linux " KVM_SERIES " has not been tested, " KVM_SERIES_TESTED
+		       " have: allow_unknown_kernel=1 loads it here nevertheless\n");
+		return -EOPNOTSUPP;
+	}
+
+	pr_warn("Linux " KVM_SERIES " has not been tested, " KVM_SERIES_TESTED
+		" have; its KVM has: " KVM_DETECTED "\n");
+
+	return 0;
+}
+
 static int __init memslot_ops_init(void)
 {
 	int r;
 
-	r = check_kernel();
+	r = check_kernel() ?: check_series();
 	if (r)
 		return r;
 
@@ -53,18 +73,26 @@ static int __init memslot_ops_init(void)
 	if (r)
 		return r;
 
-	r = memslot_device_register(device_type);
+	r = vendor_init(device_type);
 	if (r) {
 		pr_err("KVM device type %u cannot be registered (%d)\n", device_type, r);
 		arch_exit();
 		return r;
 	}
 
-	pr_info("KVM device type %u; stays loaded until reboot\n", device_type);
+	pr_info("KVM device type %u, for as long as kvm_amd or kvm_intel is loaded\n", device_type);
 
 	return 0;
 }
 module_init(memslot_ops_init);
+
+/* Not while there may be a VM: see vendor.c. */
+static void __exit memslot_ops_exit(void)
+{
+	vendor_exit();
+	arch_exit();
+}
+module_exit(memslot_ops_exit);
 
 MODULE_DESCRIPTION("Grow, shrink, split, merge and write-protect KVM memslots in place");
 MODULE_LICENSE("GPL");

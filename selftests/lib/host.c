@@ -103,23 +103,44 @@ int host_log_open(void)
 	return log;
 }
 
-void host_log_assert_no_warning(int log)
+/* The next line of the log, if there is one. */
+static bool log_read(int log, char *line, size_t size)
 {
 	char record[8192], *text;
 	ssize_t got;
 
-	for (;;) {
-		/* A record is "priority,number,time,flags;text", and lines of what it is about. */
-		got = read(log, record, sizeof(record) - 1);
-		if (got < 0 && errno == EAGAIN)
-			return;
-		TEST_ASSERT(got > 0, "cannot read the kernel's log");
-		record[got] = 0;
-		text = strchr(record, ';');
-		TEST_ASSERT(text, "the kernel's log has no text: %s", record);
-		TEST_ASSERT(!strstr(text, "WARNING:") && !strstr(text, "BUG:"),
-			    "the kernel complains: %.*s", (int)strcspn(text + 1, "\n"), text + 1);
+	/* A record is "priority,number,time,flags;text", and lines of what it is about. */
+	got = read(log, record, sizeof(record) - 1);
+	if (got < 0 && errno == EAGAIN)
+		return false;
+	TEST_ASSERT(got > 0, "cannot read the kernel's log");
+	record[got] = 0;
+	text = strchr(record, ';');
+	TEST_ASSERT(text, "the kernel's log has no text: %s", record);
+	snprintf(line, size, "%.*s", (int)strcspn(text + 1, "\n"), text + 1);
+	return true;
+}
+
+void host_log_assert_no_warning(int log)
+{
+	char line[1024];
+
+	while (log_read(log, line, sizeof(line)))
+		TEST_ASSERT(!strstr(line, "WARNING:") && !strstr(line, "BUG:"),
+			    "the kernel complains: %s", line);
+}
+
+int host_log_count(int log, const char *begin, const char *with, const char *also)
+{
+	char line[1024];
+	int count = 0;
+
+	while (log_read(log, line, sizeof(line))) {
+		ksft_print_msg("%s\n", line);
+		count += !strncmp(line, begin, strlen(begin)) && strstr(line, with) &&
+			 strstr(line, also);
 	}
+	return count;
 }
 
 /* Objects in use in a cache of the kernel's. */

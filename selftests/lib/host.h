@@ -50,6 +50,8 @@ void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages);
 int host_log_open(void);
 /* Fails the test if the kernel warned of anything since that, or the last such call. */
 void host_log_assert_no_warning(int log);
+/* Prints what is new in it, and counts the lines that begin like that and have the rest in them. */
+int host_log_count(int log, const char *begin, const char *with, const char *also);
 
 /*
  * Fails the test if KVM has a shadow page or an entry of an rmap left. No VM may be there;

@@ -5,6 +5,7 @@
  * Included with KVM_SYMBOL() defined to what is to be done with each.
  */
 KVM_SYMBOL(kvm_register_device_ops);
+KVM_SYMBOL(kvm_unregister_device_ops);
 KVM_SYMBOL(kvm_arch_prepare_memory_region);
 KVM_SYMBOL(kvm_arch_commit_memory_region);
 KVM_SYMBOL(kvm_arch_free_memslot);

@@ -52,7 +52,7 @@ int arch_init(void)
 /**
  * arch_exit() - undo arch_init()
  *
- * Context: Module initialisation that failed; nothing ever changed.
+ * Context: Module initialisation that failed, or module exit: no change is under way.
  */
 void arch_exit(void)
 {

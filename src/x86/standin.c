@@ -56,10 +56,12 @@ int standin_init(void)
 /**
  * standin_exit() - undo standin_init()
  *
- * Context: Module initialisation that failed; nobody ever got a stand-in.
+ * Context: Module initialisation that failed, or module exit: nobody has a stand-in.
  */
 void standin_exit(void)
 {
+	if (standin_largest)
+		standin_put(standin_largest);
 	if (page_of_zeros)
 		__free_page(page_of_zeros);
 	if (page_of_ones)

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "test_util.h"
+
+#include "module.h"
+
+int module_load(const char *path, const char *params, int flags)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+
+	TEST_ASSERT(fd >= 0, "there is no %s", path);
+	err = syscall(SYS_finit_module, fd, params, flags) ? errno : 0;
+	close(fd);
+	return err;
+}
+
+int module_unload(const char *name)
+{
+	/* As rmmod does. */
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+}
