@@ -10,7 +10,9 @@ help:
 	@echo 'make install    install that, as root'
 	@echo 'make demo       show what it does, in an emulated machine'
 	@echo 'make check      run the checks and tests of every day, in emulated machines; the first time builds a kernel'
-	@echo 'make check-all  run all there are, on all kernels: over an hour'
+	@echo 'make check-all  run all there are, on all kernels: hours'
+	@echo '                these two and the next ones take KERNEL=<name>, to run what that host kernel has a part in:'
+	@echo '                newest, 7.2, 6.18, 6.12, 6.1, debug-newest or debug; host/kernel explains them'
 	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
@@ -31,15 +33,15 @@ setup:
 	host/setup
 
 demo: setup
-	host/demo
+	host/demo $(KERNEL:%=--kernel %)
 
 check:
-	host/check
+	host/check $(KERNEL:%=--kernel %)
 
 check-all:
-	host/check --all
+	host/check --all $(KERNEL:%=--kernel %)
 
 static model dkms kunit selftests nested-linux:
-	host/check $@
+	host/check $(KERNEL:%=--kernel %) $@
 
 .PHONY: all help modules clean install setup demo check check-all static model dkms kunit selftests nested-linux
