@@ -17,6 +17,7 @@
  *   -DLOGGED		the slots log dirty pages
  *   -DALIGNED		the frames are not one huge frame, so no end lies inside one
  *   -DFAILS		GROW may fail after it has let the added range in
+ *   -DLOCKLESS		who ages pages goes through rmaps without mmu_lock
  *   -DWITH_xxx		who else runs: VCPU2, WRITER, NOTIFIER, ZAPPER, AGING, SHADOW,
  *			HARVEST
  *   -DONLY=P_xxx	check one property alone, P_deadlock none of those below
@@ -42,7 +43,8 @@
 #define P_no_lost_dirty		13
 #define P_no_leak		14
 #define P_all_or_nothing	15
-#define P_deadlock		16	/* spin finds that without being asked */
+#define P_one_head		16
+#define P_deadlock		17	/* spin finds that without being asked */
 
 #ifndef ONLY
 #define ONLY 0
@@ -65,6 +67,7 @@ hidden byte counts		= DISARMED(P_counts);
 hidden byte no_lost_dirty	= DISARMED(P_no_lost_dirty);
 hidden byte no_leak		= DISARMED(P_no_leak);
 hidden byte all_or_nothing	= DISARMED(P_all_or_nothing);
+hidden byte one_head		= DISARMED(P_one_head);
 
 #define CHECK(property, cond) assert(property || (cond))
 
@@ -559,6 +562,27 @@ inline stage(f0, f1)
 #define MOVES_IN_SETTLE	false
 #endif
 
+/*
+ * Nobody holds the bit of a head that is taken away, to be moved, or for what it leads to
+ * is zapped.
+ */
+#ifdef LOCKLESS
+byte locked_head;	/* that of this frame, from 1 on; by aging() */
+#define UNLOCKED	(locked_head == 0)
+#else
+#define UNLOCKED	true
+#endif
+#if defined(NO_HEAD_LOCK) && defined(HOLD_OLD_ENDS)
+#define UNLOCKED_TO_SHARE	true
+#else
+#define UNLOCKED_TO_SHARE	UNLOCKED
+#endif
+#ifdef NO_HEAD_LOCK
+#define UNLOCKED_TO_SETTLE	true
+#else
+#define UNLOCKED_TO_SETTLE	UNLOCKED
+#endif
+
 /* Nobody is half-way through the set that was active, without being its reader. */
 #ifdef NO_SECOND_LOOK
 #define LEFT_ALONE	true
@@ -826,7 +850,7 @@ proctype operation()
 	/* share */
 	atomic {
 		if
-		:: QUIET(MOVES_IN_SHARE) -> share()
+		:: QUIET(MOVES_IN_SHARE) && UNLOCKED_TO_SHARE -> share()
 #ifdef FAILS
 		/* no memory, a page-write tracker, or a fatal signal */
 		:: unprepare(); goto dismiss
@@ -913,7 +937,7 @@ proctype operation()
 	atomic {
 		!slots_arch_lock -> slots_arch_lock = true;
 		/* It may wait here, with the lock. */
-		QUIET(MOVES_IN_SETTLE) ->
+		QUIET(MOVES_IN_SETTLE) && UNLOCKED_TO_SETTLE ->
 		settle();
 		slots_arch_lock = false
 	};
@@ -1111,6 +1135,7 @@ end:
 	   :: s == NONE ->
 		/* It carries the generation of now, not of the lookup. */
 		atomic {
+			UNLOCKED ->
 			if
 			:: f == 1 ->
 				if
@@ -1178,6 +1203,7 @@ end:
 slow:
 	   /* Here it sleeps for as long as it takes to get the page. */
 	   atomic {
+		UNLOCKED ->
 		if
 		:: RETRY(f, since) -> skip
 		:: else ->
@@ -1412,8 +1438,33 @@ end:
 	   atomic {
 		if
 		:: s != NONE -> walk_rmap(s, r)
+		:: else -> r = NUL
+		fi
+#ifdef LOCKLESS
+	   };
+	   /* It locks a head that is not empty, goes through what that leads to, */
+	   atomic {
+		if
+		:: r != NUL && r != STANDIN ->
+			CHECK(good_pointer, LIVE(rmap_live, r));
+			if
+			:: mapped[f] && rmapped[f] == r -> locked_head = f + 1
+			:: else
+			fi
 		:: else
-		fi;
+		fi
+	   };
+	   /* and stores what the head was before. */
+	   atomic {
+		if
+		:: locked_head != 0 ->
+			CHECK(good_pointer, LIVE(rmap_live, r));
+			CHECK(one_head, !mapped[f] || rmapped[f] == r);
+			locked_head = 0
+		:: else
+		fi
+#endif
+		;
 		srcu_read_unlock(e);
 		f = 0; s = 0; r = 0
 	   }
