@@ -74,6 +74,9 @@ void host_quiet(void)
 	host_write("/proc/sys/vm/compaction_proactiveness", "0");
 	host_write("/proc/sys/kernel/numa_balancing", "0");
 	host_write("/sys/kernel/mm/ksm/run", "0");
+	/* Every ten seconds it would make what is no huge page one. */
+	host_write("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+		   "3600000");
 }
 
 void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages)

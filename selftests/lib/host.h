@@ -29,7 +29,6 @@ int host_read(const char *path, char *buf, size_t size);
 /*
  * Keeps the host from moving or merging pages on its own account: each such
  * move costs page faults which tests that count them would blame on others.
- * khugepaged is none of them: it leaves alone what host_map() returns.
  */
 void host_quiet(void);
 
