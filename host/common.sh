@@ -53,6 +53,14 @@ locked() {
 	exec {fd}>&-
 }
 
+# have_kernel KERNEL: makes one of host/kernel available. Where that fails it is the end, but for those that the archive
+# drops as it gets newer ones: then it is false.
+have_kernel() {
+	"$host/kernel" "$1" >/dev/null && return
+	[[ $1 == 7.2 || $1 == 6.18 ]] || die "the kernel $1 cannot be had"
+	return 1
+}
+
 # start TARGET: an empty folder, which gets its name when it is complete, so that an interrupted run leaves none behind
 start() {
 	rm -rf "$1.new"
@@ -64,7 +72,7 @@ start() {
 debian_mirror() {
 	# shellcheck disable=SC2016 # apt's variables
 	apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-		sed -n "s/^$1 //p" | head -n1
+		sed -n "s/^$1 //p" | head -n1 | grep . || die "apt knows no mirror of Debian $1"
 }
 
 # Debian's newer kernels, and what they are compiled with, come from trixie and its backports, whatever this machine
@@ -83,11 +91,10 @@ use_trixie() {
 refresh_trixie() { [[ $(find "$trixie/updated" -mmin -60 2>/dev/null) ]] || locked apt update_trixie; }
 
 configure_trixie() {
-	local dir mirror='' keys=/usr/share/keyrings/debian-archive-keyring.gpg
+	local dir mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
 	[[ ! -e $trixie ]] || return 0
 	[[ -e $keys ]] || die "Debian's keys are missing: $keys"
-	[[ ! -e /etc/debian_version ]] || mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME-}")")
-	mirror=${mirror:-http://deb.debian.org/debian/}
+	mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME-}")")
 
 	dir=$(start "$trixie")
 	mkdir -p "$dir"/{etc/{apt.conf.d,preferences.d},state/lists/partial,cache/archives/partial}
