@@ -17,8 +17,8 @@
 
 #define OPS	MODULE_OPS
 #define VENDOR	"kvm_amd"
-
 #define OTHER_VENDOR	"kvm_intel"
+
 /* KVM's own number for VFIO. */
 #define VFIO_TYPE	"4"
 
@@ -265,7 +265,6 @@ TEST(everything_at_once)
 	REQUIRE_ALL_OPS();
 	REQUIRE(can_reload(), VENDOR " is no module that was loaded");
 
-	enough = false;
 	async_start(&maker, make_vms, NULL);
 	async_start(&loader, reload_ops, NULL);
 	for (i = 0; i < NR_ROUNDS_AT_ONCE; i++) {

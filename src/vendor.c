@@ -64,10 +64,7 @@ static int vendor_comes(int vendor)
 	lockdep_assert_held(&vendor_mutex);
 
 	vendors_there |= BIT(vendor);
-	if (is_registered)
-		return 0;
-
-	if (!stay())
+	if (is_registered || !stay())
 		return 0;
 
 	r = memslot_device_register(device_type);

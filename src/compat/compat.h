@@ -270,9 +270,8 @@ static inline void compat_rmap_put(struct kvm_rmap_head *head, unsigned long val
  */
 static inline unsigned long compat_rmap_read(struct kvm_rmap_head *head)
 {
-	unsigned long val = atomic_long_read((atomic_long_t *)&head->val);
-
-	return compat_locks_rmaps() ? val & ~COMPAT_RMAP_LOCKED : val;
+	/* It leads to something aligned: where nobody locks it, the bit is never set. */
+	return atomic_long_read((atomic_long_t *)&head->val) & ~COMPAT_RMAP_LOCKED;
 }
 
 /**
