@@ -352,8 +352,8 @@ TEST_F(errors, not_refused_for_shadow_pages)
 	memslot_ops_assert_stats(self->dev, 6, 2, 0);
 }
 
-/* Private memory. */
-TEST(eopnotsupp_guest_memfd)
+/* Private memory: no slot of such a VM. */
+TEST(eopnotsupp_private_memory)
 {
 	struct kvm_vm *vm;
 	char *mem;

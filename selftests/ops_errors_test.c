@@ -638,8 +638,8 @@ TEST_F(errors, eio_from_another_process)
 	assert_unchanged(self->p, self->mem);
 }
 
-/* Private memory. */
-TEST(eopnotsupp_guest_memfd)
+/* Private memory: no slot of such a VM. */
+TEST(eopnotsupp_private_memory)
 {
 	const struct kvm_memslot_cut cut = { .offset = PAGE_SIZE, .slot = FREE };
 	const uint32_t other = B;
@@ -665,6 +665,37 @@ TEST(eopnotsupp_guest_memfd)
 	slot_assert(vm, B, 0, PROBE_GPA + SIZE, SIZE, mem + SIZE);
 	assert_stats(dev, 4);
 	close(dev);
+	kvm_vm_free(vm);
+}
+
+/* Newer kernels let any VM have slots on guest_memfd; GROW, too, refuses them. */
+TEST(eopnotsupp_slot_on_guest_memfd)
+{
+	const struct kvm_memslot_cut cut = { .offset = PAGE_SIZE, .slot = FREE };
+	const uint32_t other = B;
+	struct kvm_vm *vm;
+	char *mem;
+	int dev, fd;
+
+	REQUIRE_ALL_OPS();
+	vm = vm_create_barebones();
+	REQUIRE(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD),
+		"ordinary VMs have no slots on guest_memfd");
+	dev = memslot_ops_open(vm);
+	fd = vm_create_guest_memfd(vm, 2 * SIZE, 0);
+	mem = host_map(2 * SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	vm_set_user_memory_region2(vm, A, KVM_MEM_GUEST_MEMFD, PROBE_GPA, SIZE,
+				   mem, fd, 0);
+	vm_set_user_memory_region2(vm, B, KVM_MEM_GUEST_MEMFD, PROBE_GPA + SIZE,
+				   SIZE, mem + SIZE, fd, SIZE);
+	TEST_ASSERT_EQ(slot_grow(dev, B, 2 * SIZE), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_shrink(dev, A, PAGE_SIZE, NULL), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_split(dev, A, 1, &cut), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_merge(dev, A, 1, &other), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_set_readonly(dev, A, true), EOPNOTSUPP);
+	assert_stats(dev, 5);
+	close(dev);
+	close(fd);
 	kvm_vm_free(vm);
 }
 
