@@ -638,11 +638,19 @@ TEST_F(errors, eio_from_another_process)
 	assert_unchanged(self->p, self->mem);
 }
 
-/* Private memory: no slot of such a VM. */
-TEST(eopnotsupp_private_memory)
+static void assert_not_supported(int dev)
 {
 	const struct kvm_memslot_cut cut = { .offset = PAGE_SIZE, .slot = FREE };
 	const uint32_t other = B;
+
+	TEST_ASSERT_EQ(slot_shrink(dev, A, PAGE_SIZE, NULL), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_split(dev, A, 1, &cut), EOPNOTSUPP);
+	TEST_ASSERT_EQ(slot_merge(dev, A, 1, &other), EOPNOTSUPP);
+}
+
+/* Private memory: no slot of such a VM. */
+TEST(eopnotsupp_private_memory)
+{
 	struct kvm_vm *vm;
 	char *mem;
 	int dev;
@@ -656,9 +664,7 @@ TEST(eopnotsupp_private_memory)
 	TEST_ASSERT_EQ(slot_set(vm, A, 0, PROBE_GPA, SIZE, mem), 0);
 	TEST_ASSERT_EQ(slot_set(vm, B, 0, PROBE_GPA + SIZE, SIZE, mem + SIZE),
 		       0);
-	TEST_ASSERT_EQ(slot_shrink(dev, A, PAGE_SIZE, NULL), EOPNOTSUPP);
-	TEST_ASSERT_EQ(slot_split(dev, A, 1, &cut), EOPNOTSUPP);
-	TEST_ASSERT_EQ(slot_merge(dev, A, 1, &other), EOPNOTSUPP);
+	assert_not_supported(dev);
 	/* Such a VM has no read-only slots either: either error will do. */
 	TEST_ASSERT(slot_set_readonly(dev, A, true), "it became read-only");
 	slot_assert(vm, A, 0, PROBE_GPA, SIZE, mem);
@@ -671,8 +677,6 @@ TEST(eopnotsupp_private_memory)
 /* Newer kernels let any VM have slots on guest_memfd; GROW, too, refuses them. */
 TEST(eopnotsupp_slot_on_guest_memfd)
 {
-	const struct kvm_memslot_cut cut = { .offset = PAGE_SIZE, .slot = FREE };
-	const uint32_t other = B;
 	struct kvm_vm *vm;
 	char *mem;
 	int dev, fd;
@@ -689,9 +693,7 @@ TEST(eopnotsupp_slot_on_guest_memfd)
 	vm_set_user_memory_region2(vm, B, KVM_MEM_GUEST_MEMFD, PROBE_GPA + SIZE,
 				   SIZE, mem + SIZE, fd, SIZE);
 	TEST_ASSERT_EQ(slot_grow(dev, B, 2 * SIZE), EOPNOTSUPP);
-	TEST_ASSERT_EQ(slot_shrink(dev, A, PAGE_SIZE, NULL), EOPNOTSUPP);
-	TEST_ASSERT_EQ(slot_split(dev, A, 1, &cut), EOPNOTSUPP);
-	TEST_ASSERT_EQ(slot_merge(dev, A, 1, &other), EOPNOTSUPP);
+	assert_not_supported(dev);
 	TEST_ASSERT_EQ(slot_set_readonly(dev, A, true), EOPNOTSUPP);
 	assert_stats(dev, 5);
 	close(dev);
