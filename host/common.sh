@@ -24,7 +24,7 @@ build=$cache/build/$(printf %s "$top" | cksum | cut -d' ' -f1)
 
 # The host kernels that tests run on, see host/kernel: all, and those of every day.
 # shellcheck disable=SC2034
-all_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest debug) daily_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest)
+all_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest debug builtin) daily_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest)
 
 say() { printf '%s\n' "$*" >&2; }
 
