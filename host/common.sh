@@ -53,6 +53,15 @@ locked() {
 	exec {fd}>&-
 }
 
+# await_cpu: until a job of this shell can have a CPU for itself; false if one that has ended failed
+await_cpu() {
+	local status=0
+	while (($(jobs -pr | wc -l) >= $(nproc))); do
+		wait -n || status=$?
+	done
+	return "$status"
+}
+
 # have_kernel KERNEL: makes one of host/kernel available. Where that fails it is the end, but for those that the archive
 # drops as it gets newer ones: then it is false.
 have_kernel() {
