@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * KVM exports what its vendor modules call; building a memslot layout is not
- * among that, in any version.  A kprobe that is registered by name, disabled,
- * and removed again tells where a function lives, in modules too.
+ * among that, in any version.
  *
  * A prototype is checked against the kernel's headers at build time
  * (DECLARE_STATIC_CALL takes the declared type); what a function does is not,
@@ -10,17 +9,18 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/kprobes.h>
-
 #include "compat/compat.h"
 #include "wrapper/kvm.h"
+#include "wrapper/symbol.h"
 
 #define KVM_SYMBOL(name) DEFINE_STATIC_CALL_NULL(memslot_ops_##name, name)
+#define KERNEL_SYMBOL(name) KVM_SYMBOL(name)
 #include "kvm_symbols.h"
+#undef KERNEL_SYMBOL
 #undef KVM_SYMBOL
 
 /*
- * Names found by kprobe make no module dependency.  This reference to a symbol
+ * Names that are looked up make no module dependency.  This reference to a symbol
  * that is exported to everyone does: it keeps kvm.ko, and with it the text that
  * is called here, in place for as long as this module is.
  */
@@ -33,28 +33,12 @@ static void *const kvm_dependency __used = kvm_put_kvm;
 #define KVM_MODULE	""
 #endif
 
-/* The address is for direct calls only: an ENDBR at it may be sealed. */
-static void *kvm_symbol(const char *name)
+static void *resolve(const char *name)
 {
-	struct kprobe kp = {
-		.symbol_name = name,
-		.flags = KPROBE_FLAG_DISABLED,
-	};
-	void *addr;
-	int r;
+	void *addr = symbol_address(name);
 
-	r = register_kprobe(&kp);
-	if (r < 0) {
-		pr_err("symbol %s not found (%d)\n", name, r);
-		return NULL;
-	}
-
-	addr = kp.addr;
-	unregister_kprobe(&kp);
-
-	/* A probe goes behind the ENDBR.  Call depth tracking wants to see the start. */
-	if (compat_is_endbr((u32 *)addr - 1))
-		addr -= sizeof(u32);
+	if (!addr)
+		pr_err("there is no function %s\n", name);
 
 	return addr;
 }
@@ -69,14 +53,17 @@ int kvm_symbols_resolve(void)
 {
 	void *addr;
 
-#define KVM_SYMBOL(name)							\
+#define RESOLVE(where, name)							\
 	do {									\
-		addr = kvm_symbol(KVM_MODULE #name);				\
+		addr = resolve(where #name);					\
 		if (!addr)							\
 			return -ENOENT;						\
 		static_call_update(memslot_ops_##name, (typeof(name) *)addr);	\
 	} while (0)
+#define KVM_SYMBOL(name) RESOLVE(KVM_MODULE, name)
+#define KERNEL_SYMBOL(name) RESOLVE("", name)
 #include "kvm_symbols.h"
+#undef KERNEL_SYMBOL
 #undef KVM_SYMBOL
 
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * All that this module needs of KVM beyond what KVM exports to everyone, in all versions;
- * nothing is optional.
- * Included with KVM_SYMBOL() defined to what is to be done with each.
+ * All that this module needs of KVM, and of the kernel, beyond what they export to everyone, in
+ * all versions; nothing is optional.
+ * Included with KVM_SYMBOL() and KERNEL_SYMBOL() defined to what is to be done with each.
  */
 KVM_SYMBOL(kvm_register_device_ops);
 KVM_SYMBOL(kvm_unregister_device_ops);
@@ -16,3 +16,5 @@ KVM_SYMBOL(kvm_unmap_gfn_range);
 KVM_SYMBOL(kvm_cpu_dirty_log_size);
 KVM_SYMBOL(kvm_flush_remote_tlbs);
 KVM_SYMBOL(kvm_make_all_cpus_request);
+
+KERNEL_SYMBOL(find_vm_area);
