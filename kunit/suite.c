@@ -12,15 +12,19 @@
 #include <linux/prandom.h>
 #include <linux/random.h>
 
+#include "../src/array.c"
 #include "../src/x86/arrays.c"
+#include "../src/change.c"
 #include "../src/check.c"
 #include "../src/dirty.c"
 #include "../src/x86/lpage.c"
 #include "../src/slots.c"
+#include "../src/wrapper/symbol.c"
 
 /* These tests run without KVM: there is no PML, and no vCPU. */
 DEFINE_STATIC_CALL_RET0(memslot_ops_kvm_cpu_dirty_log_size, kvm_cpu_dirty_log_size);
 DEFINE_STATIC_CALL_RET0(memslot_ops_kvm_make_all_cpus_request, kvm_make_all_cpus_request);
+DEFINE_STATIC_CALL_NULL(memslot_ops_find_vm_area, find_vm_area);
 
 static unsigned int seed;
 module_param(seed, uint, 0444);
@@ -154,6 +158,15 @@ static unsigned int cut_randomly(struct kunit *test, const struct kvm_memory_slo
 	return nr;
 }
 
+static void hold(const struct kvm_memory_slot *span, struct kvm_memory_slot **slots,
+		 unsigned int nr, int delta)
+{
+	int level;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		lpage_hold(span, level, slots, nr, NULL, delta);
+}
+
 /* That a page's frame is held just once if any of the pieces that touch it cuts it. */
 static void expect_held(struct kunit *test, const struct kvm_memory_slot *span,
 			struct kvm_memory_slot **pieces, unsigned int nr, gfn_t gfn)
@@ -189,7 +202,7 @@ static void lpage_hold_covers_every_cut(struct kunit *test)
 		nr = cut_randomly(test, span, pieces, ARRAY_SIZE(pieces));
 		before = sum_of_counts(span);
 
-		lpage_hold(span, pieces, nr, 1);
+		hold(span, pieces, nr, 1);
 		for (i = 0; i < nr; i++) {
 			gfn_t first = pieces[i]->base_gfn;
 
@@ -198,7 +211,7 @@ static void lpage_hold_covers_every_cut(struct kunit *test)
 			expect_held(test, span, pieces, nr, first + pieces[i]->npages - 1);
 		}
 
-		lpage_hold(span, pieces, nr, -1);
+		hold(span, pieces, nr, -1);
 		KUNIT_EXPECT_EQ(test, sum_of_counts(span), before);
 	}
 }
@@ -212,11 +225,11 @@ static void lpage_hold_of_a_growth(struct kunit *test)
 	give_lpage_info(test, new);
 
 	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 0);
-	lpage_hold(new, &old, 1, 1);
+	hold(new, &old, 1, 1);
 	KUNIT_EXPECT_EQ(test, lpage_info(new, 512, PG_LEVEL_2M)->disallow_lpage, 0);
 	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 1);
 	KUNIT_EXPECT_EQ(test, lpage_info(new, 1536, PG_LEVEL_2M)->disallow_lpage, 0);
-	lpage_hold(new, &old, 1, -1);
+	hold(new, &old, 1, -1);
 	KUNIT_EXPECT_EQ(test, lpage_info(new, 1024, PG_LEVEL_2M)->disallow_lpage, 0);
 }
 
@@ -528,19 +541,24 @@ static void bits_are_folded(struct kunit *test)
 	}
 }
 
-/* A slot's bitmap is 2 halves; random bits are in the first, and all of the second is set. */
-static void give_bitmap(struct kunit *test, struct kvm_memory_slot *slot, bool fill)
+/* KVM uses the second half of a slot's bitmap while it hands out the first. */
+static void spoil_second_half(struct kvm_memory_slot *slot)
 {
-	unsigned long words = kvm_dirty_bitmap_bytes(slot) / sizeof(long);
-	unsigned long *map = kunit_kcalloc(test, 2 * words, sizeof(*map), GFP_KERNEL);
+	unsigned long bytes = kvm_dirty_bitmap_bytes(slot);
+
+	memset((void *)slot->dirty_bitmap + bytes, 0xff, bytes);
+}
+
+/* Pages are marked at random. */
+static void give_bitmap(struct kunit *test, struct kvm_memory_slot *slot)
+{
 	unsigned long i;
 
-	KUNIT_ASSERT_NOT_NULL(test, map);
-	for (i = 0; fill && i < slot->npages; i++)
-		__assign_bit(i, map, below(2));
-	if (fill)
-		memset(map + words, 0xff, words * sizeof(*map));
-	slot->dirty_bitmap = map;
+	slot->dirty_bitmap = vzalloc(2 * kvm_dirty_bitmap_bytes(slot));
+	KUNIT_ASSERT_NOT_NULL(test, slot->dirty_bitmap);
+	for (i = 0; i < slot->npages; i++)
+		__assign_bit(i, slot->dirty_bitmap, below(2));
+	spoil_second_half(slot);
 }
 
 /* Is a page marked in one of some slots? */
@@ -551,15 +569,21 @@ static bool is_marked(struct kvm_memory_slot *const *slots, unsigned int nr, gfn
 	return slot && test_bit(gfn - slot->base_gfn, slot->dirty_bitmap);
 }
 
-/* Slots of random sizes from a page on; the numbers are as SPLIT and MERGE give them. */
+/*
+ * Slots of random sizes from a page on, in units but for the last; the numbers are as SPLIT and
+ * MERGE give them.
+ */
 static unsigned int random_slots(struct kunit *test, struct kvm_memory_slot **slots,
-				 unsigned int nr, gfn_t base_gfn, unsigned long npages)
+				 unsigned int nr, gfn_t base_gfn, unsigned long npages,
+				 unsigned long unit)
 {
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		unsigned long n = i + 1 < nr ? 1 + below(npages - (nr - 1 - i)) : npages;
+		unsigned long n = npages;
 
+		if (i + 1 < nr)
+			n = unit * (1 + below(npages / unit - (nr - 1 - i)));
 		slots[i] = new_slot(test, i, base_gfn, n, base_gfn << PAGE_SHIFT);
 		slots[i]->as_id = 1;
 		base_gfn += n;
@@ -569,51 +593,88 @@ static unsigned int random_slots(struct kunit *test, struct kvm_memory_slot **sl
 	return nr;
 }
 
-/* SPLIT, or the other way round MERGE, of slots with bitmaps. */
-static void marks_are_carried(struct kunit *test)
+/* What is marked in the new slots is what was in the old ones, and nothing else. */
+static void expect_marks(struct kunit *test, const struct layout_change *c,
+			 const unsigned long *marks)
 {
-	const unsigned long npages = 500;
-	unsigned int round;
+	unsigned int i;
+	gfn_t gfn;
 
-	for (round = 0; round < 200; round++) {
-		struct kvm_memory_slot *old[5], *new[5];
-		struct layout_change c = {
-			.kvm = kunit_kzalloc(test, sizeof(*c.kvm), GFP_KERNEL),
-			.old = old,
-			.new = new,
-		};
-		gfn_t gfn, base_gfn = below(1000);
-		unsigned int i;
+	for (i = 0; i < c->nr_new; i++)
+		spoil_second_half(c->new[i]);
 
-		KUNIT_ASSERT_NOT_NULL(test, c.kvm);
-		mutex_init(&c.kvm->slots_lock);
-		mutex_lock(&c.kvm->slots_lock);
+	for (i = 0; i < c->nr_new; i++) {
+		struct kvm_memory_slot *slot = c->new[i];
+		unsigned long bits = 8 * kvm_dirty_bitmap_bytes(slot);
 
-		c.nr_old = random_slots(test, old, round % 2 ? 5 : 1, base_gfn, npages);
-		c.nr_new = random_slots(test, new, round % 2 ? 1 : 5, base_gfn, npages);
-		for (i = 0; i < c.nr_old; i++)
-			give_bitmap(test, old[i], true);
-		for (i = 0; i < c.nr_new; i++)
-			give_bitmap(test, new[i], false);
-
-		dirty_carry(&c);
-		mutex_unlock(&c.kvm->slots_lock);
-
-		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
-			if (is_marked(old, c.nr_old, gfn) == is_marked(new, c.nr_new, gfn))
+		for (gfn = slot->base_gfn; gfn < slot->base_gfn + slot->npages; gfn++) {
+			if (test_bit(gfn - c->new[0]->base_gfn, marks) ==
+			    test_bit(gfn - slot->base_gfn, slot->dirty_bitmap))
 				continue;
-			KUNIT_FAIL(test, "round %u: gfn %llx", round, gfn);
+			KUNIT_FAIL(test, "slot %u of %u: gfn %llx", i, c->nr_new, gfn);
 			return;
 		}
-		for (i = 0; i < c.nr_new; i++) {
-			unsigned long *map = new[i]->dirty_bitmap;
-			unsigned long bits = 2 * 8 * kvm_dirty_bitmap_bytes(new[i]);
-
-			/* Nothing is beyond its last page. */
-			KUNIT_EXPECT_EQ(test, find_next_bit(map, bits, new[i]->npages), bits);
-		}
-		kunit_kfree(test, c.kvm);
+		KUNIT_EXPECT_EQ(test, find_next_bit(slot->dirty_bitmap, bits, slot->npages), bits);
 	}
+}
+
+/* SPLIT and MERGE by turns, of slots whose bitmaps come from the operation before. */
+static void carry_marks(struct kunit *test, unsigned int steps, unsigned long npages,
+			unsigned long unit, unsigned int pieces)
+{
+	struct kvm *kvm = kunit_kzalloc(test, sizeof(*kvm), GFP_KERNEL);
+	unsigned long *marks = vzalloc(BITS_TO_LONGS(npages) * sizeof(*marks));
+	struct kvm_memory_slot *slots[2][5];
+	gfn_t gfn, base_gfn = below(1000);
+	unsigned int nr, step, i;
+
+	KUNIT_ASSERT_TRUE(test, kvm && marks);
+	mutex_init(&kvm->slots_lock);
+	mutex_lock(&kvm->slots_lock);
+
+	nr = random_slots(test, slots[0], 1, base_gfn, npages, unit);
+	give_bitmap(test, slots[0][0]);
+	for (step = 0; step < steps; step++) {
+		struct layout_change c = {
+			.kvm = kvm,
+			.nr_old = nr,
+			.old = slots[step % 2],
+			.new = slots[(step + 1) % 2],
+		};
+
+		c.nr_new = random_slots(test, c.new, nr == 1 ? pieces : 1, base_gfn, npages, unit);
+		c.span = nr == 1 ? c.old[0] : c.new[0];
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++)
+			__assign_bit(gfn - base_gfn, marks, is_marked(c.old, c.nr_old, gfn));
+
+		KUNIT_ASSERT_EQ(test, dirty_prepare(&c), 0);
+		dirty_carry(&c);
+
+		change_keep_bitmap(c.old[0], c.new[0]);
+		for (i = 0; i < c.nr_old; i++)
+			vfree(c.old[i]->dirty_bitmap);
+		expect_marks(test, &c, marks);
+		nr = c.nr_new;
+	}
+
+	for (i = 0; i < nr; i++)
+		vfree(slots[step % 2][i]->dirty_bitmap);
+	mutex_unlock(&kvm->slots_lock);
+	vfree(marks);
+}
+
+static void marks_are_carried(struct kunit *test)
+{
+	unsigned int round;
+
+	for (round = 0; round < 50; round++)
+		carry_marks(test, 8, 500, 1, 5);
+	/* Whole pages of bits: they are the same memory in the old and the new bitmap. */
+	carry_marks(test, 6, 7 * BITS_PER_PAGE + 37, BITS_PER_PAGE, 5);
+	carry_marks(test, 2, 5 * BITS_PER_PAGE, BITS_PER_PAGE / 2, 5);
+	/* The first piece is the larger one or not: it keeps all of the bitmap then. */
+	for (round = 0; round < 10; round++)
+		carry_marks(test, 2, 3 * BITS_PER_PAGE, BITS_PER_PAGE, 2);
 }
 
 static void expect_name(struct kunit *test, const struct layout_change *c, u32 slot, u64 offset,
@@ -626,7 +687,7 @@ static void expect_name(struct kunit *test, const struct layout_change *c, u32 s
 	};
 	bool changes = slot != new_slot || offset != new_offset;
 
-	KUNIT_EXPECT_EQ(test, dirty_rename(c, &entry), changes);
+	KUNIT_EXPECT_EQ(test, dirty_rename(c, &entry, c->coming), changes);
 	KUNIT_EXPECT_EQ(test, entry.flags, KVM_DIRTY_GFN_F_DIRTY);
 	KUNIT_EXPECT_EQ(test, entry.slot, new_slot);
 	KUNIT_EXPECT_EQ(test, entry.offset, new_offset);
@@ -647,6 +708,8 @@ static void ring_entries_are_renamed(struct kunit *test)
 	struct layout_change split = { .nr_old = 1, .old = &whole, .nr_new = 3, .new = part };
 	struct layout_change merge = { .nr_old = 3, .old = part, .nr_new = 1, .new = &whole };
 	struct layout_change shrink = { .nr_old = 1, .old = &whole, .nr_new = 2, .new = tail };
+	struct layout_change grow = { .nr_old = 2, .old = tail, .nr_new = 1, .new = &whole,
+				      .coming = tail[1] };
 
 	expect_name(test, &split, 5, 0, 5, 0);
 	expect_name(test, &split, 5, 29, 5, 29);
@@ -677,6 +740,12 @@ static void ring_entries_are_renamed(struct kunit *test)
 	expect_name(test, &shrink, NO_SLOT, 3, NO_SLOT, 3);
 	expect_name(test, &shrink, NO_SLOT, 300, NO_SLOT, 300);
 
+	/* Marked through what comes; but for what else has that number. */
+	expect_name(test, &grow, NO_SLOT, 3, 5, 33);
+	expect_name(test, &grow, NO_SLOT, 70, NO_SLOT, 70);
+	expect_name(test, &grow, 5, 29, 5, 29);
+	expect_name(test, &grow, 5, 30, 5, 30);
+
 	split.as_id = 1;
 	shrink.as_id = 1;
 	expect_name(test, &split, 1 << 16 | 5, 31, 1 << 16 | 7, 0);
@@ -693,6 +762,10 @@ static void ring_is_walked(struct kunit *test)
 		new_slot(test, 9, 1030, 70, 0),
 	};
 	struct layout_change split = { .nr_old = 1, .old = &whole, .nr_new = 2, .new = part };
+	struct kvm_memory_slot *old[] = { part[0], new_slot(test, NO_SLOT, 1030, 70, 0) };
+	u32 ring_end;
+	struct layout_change grow = { .nr_old = 2, .old = old, .nr_new = 1, .new = &whole,
+				      .coming = old[1], .ring_ends = &ring_end, .nr_ring_ends = 1 };
 	struct kvm_dirty_gfn gfns[8];
 	struct kvm_dirty_ring ring = {
 		.dirty_gfns = gfns,
@@ -706,28 +779,44 @@ static void ring_is_walked(struct kunit *test)
 		for (i = 0; i < ARRAY_SIZE(gfns); i++)
 			gfns[i] = (struct kvm_dirty_gfn) { .slot = 5, .offset = 42 };
 
-		rename_entries(&split, &ring);
+		rename_entries(&split, &ring, 0);
 
 		for (i = 0; i < ARRAY_SIZE(gfns); i++)
 			KUNIT_EXPECT_EQ(test, gfns[(ring.reset_index + i) % ARRAY_SIZE(gfns)].slot,
 					i < used ? 9 : 5);
+	}
+
+	/* Of those with what comes' number, only the ones that were made when it was there. */
+	for (used = 0; used <= ARRAY_SIZE(gfns); used++) {
+		ring.reset_index = -(u32)below(8);
+		ring.dirty_index = ring.reset_index + ARRAY_SIZE(gfns);
+		ring_end = ring.reset_index + used;
+		for (i = 0; i < ARRAY_SIZE(gfns); i++)
+			gfns[i] = (struct kvm_dirty_gfn) { .slot = NO_SLOT, .offset = 42 };
+
+		/* A vCPU that came meanwhile has no others. */
+		rename_entries(&grow, &ring, used == ARRAY_SIZE(gfns));
+
+		for (i = 0; i < ARRAY_SIZE(gfns); i++)
+			KUNIT_EXPECT_EQ(test, gfns[(ring.reset_index + i) % ARRAY_SIZE(gfns)].slot,
+					i < used && used < ARRAY_SIZE(gfns) ? NO_SLOT : 5);
 	}
 }
 
 /* Arrays as KVM makes them for a new slot in a VM that has rmaps. */
 static void give_arrays(struct kunit *test, struct kvm_memory_slot *slot)
 {
-	int size;
+	enum array_kind kind;
 
 	give_lpage_info(test, slot);
-	for (size = 0; size < KVM_NR_PAGE_SIZES; size++) {
-		slot->arch.rmap[size] = kunit_kcalloc(test, nr_elements(slot, PG_LEVEL_4K + size),
-						      sizeof(*slot->arch.rmap[size]), GFP_KERNEL);
-		KUNIT_ASSERT_NOT_NULL(test, slot->arch.rmap[size]);
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		void **array = array_of(&slot->arch, kind);
+
+		if (array_is_lpage(kind))
+			continue;
+		*array = kunit_kzalloc(test, array_bytes(slot, kind), GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, *array);
 	}
-	*compat_write_track(&slot->arch) = kunit_kcalloc(test, slot->npages,
-							 sizeof(unsigned short), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, *compat_write_track(&slot->arch));
 }
 
 /* What KVM does when it makes a shadow page of a guest page table. */
@@ -745,21 +834,21 @@ static struct kvm_rmap_head *rmap_head(struct kvm_memory_slot *slot, gfn_t gfn, 
 	return &slot->arch.rmap[level - PG_LEVEL_4K][lpage_index(slot, gfn, level)];
 }
 
-/* Where arrays for all of @span have those of @slot. */
-static struct kvm_arch_memory_slot part_of(struct kvm_memory_slot *span,
-					   const struct kvm_memory_slot *slot)
+/* Move what is noted about a slot's pages between its own arrays and those of a span. */
+static void move_all(struct kvm_memory_slot *slot, struct kvm_memory_slot *span, bool to_span)
 {
-	struct kvm_arch_memory_slot part = {};
-	int size;
+	enum array_kind kind;
 
-	for (size = 0; size < KVM_NR_PAGE_SIZES; size++)
-		part.rmap[size] = rmap_head(span, slot->base_gfn, PG_LEVEL_4K + size);
-	for (size = 1; size < KVM_NR_PAGE_SIZES; size++)
-		part.lpage_info[size - 1] = lpage_info(span, slot->base_gfn, PG_LEVEL_4K + size);
-	*compat_write_track(&part) = *compat_write_track(&span->arch) + slot->base_gfn -
-				     span->base_gfn;
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		void *own = *array_of(&slot->arch, kind);
+		void *part = *array_of(&span->arch, kind) +
+			     array_offset(span, kind, slot->base_gfn);
 
-	return part;
+		if (to_span)
+			array_move(slot, kind, own, part);
+		else
+			array_move(slot, kind, part, own);
+	}
 }
 
 /* Something that could be an rmap's head: the address of an entry, whose low bits are 0. */
@@ -780,12 +869,11 @@ static void arrays_are_moved(struct kunit *test)
 		gfn_t gfn, base_gfn = below(3000), shadowed[NR_SHADOWED];
 		unsigned long hva = (base_gfn + below(2)) << PAGE_SHIFT;
 		struct kvm_memory_slot *whole, *old[4], *new[4];
-		struct kvm_arch_memory_slot part;
 		unsigned int i;
 
 		whole = new_slot(test, 9, base_gfn, npages, hva);
-		random_slots(test, old, 4, base_gfn, npages);
-		random_slots(test, new, 4, base_gfn, npages);
+		random_slots(test, old, 4, base_gfn, npages, 1);
+		random_slots(test, new, 4, base_gfn, npages, 1);
 		for (i = 0; i < 4; i++) {
 			old[i]->userspace_addr =
 				hva + ((old[i]->base_gfn - base_gfn) << PAGE_SHIFT);
@@ -804,13 +892,10 @@ static void arrays_are_moved(struct kunit *test)
 			compat_rmap_put(rmap_head(find_gfn(old, 4, gfn), gfn, PG_LEVEL_4K),
 					rmap_of(gfn));
 
-		lpage_hold(whole, old, 4, 1);
-		for (i = 0; i < 4; i++) {
-			part = part_of(whole, old[i]);
-			arrays_carry_counts(old[i], &old[i]->arch, &part);
-			arrays_move_rmaps(old[i], &old[i]->arch, &part);
-		}
-		lpage_hold(whole, old, 4, -1);
+		hold(whole, old, 4, 1);
+		for (i = 0; i < 4; i++)
+			move_all(old[i], whole, true);
+		hold(whole, old, 4, -1);
 
 		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
 			unsigned long val = compat_rmap_read(rmap_head(whole, gfn, PG_LEVEL_4K));
@@ -820,12 +905,9 @@ static void arrays_are_moved(struct kunit *test)
 				KUNIT_FAIL(test, "rmap of gfn %llx: %lx", gfn, val);
 		}
 
-		lpage_hold(whole, new, 4, 1);
-		for (i = 0; i < 4; i++) {
-			part = part_of(whole, new[i]);
-			arrays_carry_counts(new[i], &part, &new[i]->arch);
-			arrays_move_rmaps(new[i], &part, &new[i]->arch);
-		}
+		hold(whole, new, 4, 1);
+		for (i = 0; i < 4; i++)
+			move_all(new[i], whole, false);
 
 		/* All shadow pages go: no count falls below what the shape makes it. */
 		for (i = 0; i < NR_SHADOWED; i++) {
@@ -864,7 +946,7 @@ static void expect_counts_of_new(struct kunit *test, struct kvm_memory_slot *slo
 	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
 		KUNIT_EXPECT_MEMEQ(test, arch->lpage_info[level - PG_LEVEL_2M],
 				   like->arch.lpage_info[level - PG_LEVEL_2M],
-				   nr_elements(slot, level) * sizeof(struct kvm_lpage_info));
+				   array_bytes(slot, ARRAY_LPAGE_2M + level - PG_LEVEL_2M));
 }
 
 /* What the first piece finds at the start of the whole's arrays is as if it had been new. */
@@ -875,18 +957,66 @@ static void first_piece_takes_over(struct kunit *test)
 
 	for (round = 0; round < 200; round++) {
 		struct kvm_memory_slot *span = random_slot(test);
+		enum array_kind kind;
 
 		give_lpage_info(test, span);
 		nr = cut_randomly(test, span, pieces, ARRAY_SIZE(pieces));
-		lpage_hold(span, pieces, nr, 1);
+		hold(span, pieces, nr, 1);
 		expect_counts_of_new(test, pieces[0], &span->arch);
 
 		for (i = 0; i < 20; i++)
 			lpage_info(span, span->base_gfn + below(span->npages),
 				   PG_LEVEL_2M + below(2))->disallow_lpage += 1 + below(3);
-		arrays_reset_counts(span);
+		for (kind = ARRAY_LPAGE_2M; kind <= ARRAY_LPAGE_1G; kind++)
+			array_reset(span, kind, *array_of(&span->arch, kind), 0,
+				    array_bytes(span, kind));
 		expect_counts_of_new(test, span, &span->arch);
 	}
+}
+
+/* Two arrays become one, and the second part of that a third. */
+static void arrays_share_pages(struct kunit *test)
+{
+	const size_t half = 3 * PAGE_SIZE, bytes = 2 * half + 100;
+	unsigned int *first, *second, *whole, *part;
+	struct array_part parts[2];
+
+	first = vzalloc(half);
+	second = vzalloc(half + 100);
+	KUNIT_ASSERT_TRUE(test, first && second);
+	first[0] = 1;
+	second[half / sizeof(int)] = 2;
+	parts[0] = (struct array_part) { .from = first, .bytes = half };
+	parts[1] = (struct array_part) { .from = second, .at = half, .bytes = half + 100 };
+	whole = array_build(bytes + PAGE_SIZE, parts, 2);
+	KUNIT_ASSERT_NOT_NULL(test, whole);
+	KUNIT_EXPECT_TRUE(test, parts[0].shared && parts[1].shared);
+	KUNIT_EXPECT_EQ(test, array_common((void *)whole + half, second, half + 100), half + 100);
+	KUNIT_EXPECT_EQ(test, array_common(whole, second, half), 0);
+	KUNIT_EXPECT_TRUE(test, array_is_too_long(whole, half));
+	KUNIT_EXPECT_FALSE(test, array_is_too_long(whole, bytes));
+	KUNIT_EXPECT_TRUE(test, array_reaches(whole, bytes, bytes + PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, array_reaches(whole, bytes, bytes + 2 * PAGE_SIZE));
+	vfree(first);
+	vfree(second);
+
+	KUNIT_EXPECT_EQ(test, whole[0], 1);
+	KUNIT_EXPECT_EQ(test, whole[2 * half / sizeof(int)], 2);
+	KUNIT_EXPECT_PTR_EQ(test, memchr_inv((void *)whole + bytes, 0, PAGE_SIZE), NULL);
+
+	/* Not from inside of a page. */
+	parts[0] = (struct array_part) { .from = (void *)whole + half + 8, .bytes = 100 };
+	part = array_build(100, parts, 1);
+	KUNIT_ASSERT_NOT_NULL(test, part);
+	KUNIT_EXPECT_FALSE(test, parts[0].shared);
+	vfree(part);
+
+	parts[0] = (struct array_part) { .from = (void *)whole + half, .bytes = half + 100 };
+	part = array_build(half + 100, parts, 1);
+	KUNIT_ASSERT_NOT_NULL(test, part);
+	vfree(whole);
+	KUNIT_EXPECT_EQ(test, part[half / sizeof(int)], 2);
+	vfree(part);
 }
 
 /* Those who age pages on some kernels: with the bit set, they go through the list of a head. */
@@ -936,7 +1066,7 @@ static void locked_head_is_waited_for(struct kunit *test)
 	thread = kthread_run(age, ager, "ager");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
 	wait_for_completion(&ager->locked);
-	arrays_move_rmaps(from, &from->arch, &to->arch);
+	array_move(from, ARRAY_RMAP_4K, from->arch.rmap[0], to->arch.rmap[0]);
 	wait_for_completion(&ager->done);
 
 	/* The bit would be waited for if it were there. */
@@ -948,6 +1078,11 @@ static void locked_head_is_waited_for(struct kunit *test)
 static int suite_init(struct kunit_suite *suite)
 {
 	u32 used = seed ?: get_random_u32();
+	void *addr = symbol_address("find_vm_area");
+
+	if (!addr)
+		return -ENOENT;
+	static_call_update(memslot_ops_find_vm_area, (typeof(find_vm_area) *)addr);
 
 	prandom_seed_state(&rnd, used);
 	kunit_info(suite, "seed=%u", used);
@@ -973,6 +1108,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(ring_is_walked),
 	KUNIT_CASE(arrays_are_moved),
 	KUNIT_CASE(first_piece_takes_over),
+	KUNIT_CASE(arrays_share_pages),
 	KUNIT_CASE(locked_head_is_waited_for),
 	{}
 };

@@ -415,8 +415,7 @@ inline prepare()
 	if
 	:: OWN1 -> alloc_own(3, NEW_ENDS_INSIDE)
 	:: else
-	fi;
-	standin_live = true
+	fi
 }
 
 inline free_array(mask, i)
@@ -425,7 +424,7 @@ inline free_array(mask, i)
 	mask = mask & ~(1 << i)
 }
 
-/* The opposite, for a layout that will not come to be; the stand-ins are still needed. */
+/* The opposite, for a layout that will not come to be. */
 inline unprepare()
 {
 	free_array(lpage_live, 2);
@@ -438,6 +437,7 @@ inline unprepare()
 
 inline lend_standins(s)
 {
+	standin_live = true;
 	if
 	:: rmap[s] == NUL -> rmap[s] = STANDIN
 	:: else
@@ -469,18 +469,12 @@ inline carry_into_span(o)
 	move_rmap(1, o, SPAN)
 }
 
-/* A slot uses the span's arrays; an old one gets stand-ins for what is missing. */
-inline use_span(s, is_old)
+/* A slot uses the span's arrays. */
+inline use_span(s)
 {
 	lpage[s] = SPAN;
 	rmap[s] = (sharing -> SPAN : NUL);
-	track[s] = (sharing -> SPAN : NUL);
-#ifndef NO_STANDINS
-	if
-	:: is_old -> lend_standins(s)
-	:: else
-	fi
-#endif
+	track[s] = (sharing -> SPAN : NUL)
 }
 
 #if defined(GROW) || defined(MERGE)
@@ -514,14 +508,14 @@ inline share()
 #endif
 #endif
 #ifndef REMOVE
-	use_span(2, false);
+	use_span(2);
 #endif
 #if defined(CUTS) || defined(TAIL)
-	use_span(3, false);
+	use_span(3);
 #endif
-	use_span(0, true);
+	use_span(0);
 #ifdef TWO_OLD
-	use_span(1, true);
+	use_span(1);
 #endif
 #endif
 	both = true;
@@ -602,27 +596,18 @@ byte locked_head;	/* that of this frame, from 1 on; by aging() */
 #endif
 #endif
 
-#ifdef KEEP_ARCH_LOCK
-#define ARCH_LOCK_AT_SWAP	true
-#define ARCH_LOCK_AFTER_WAIT	slots_arch_lock = false
-#else
-#define ARCH_LOCK_AT_SWAP	false
-#define ARCH_LOCK_AFTER_WAIT	skip
-#endif
-
 inline swap()
 {
 	set[1 - current].gen = set[current].gen | 1;
 	current = 1 - current;
 	GEN_AT_SWAP;
-	slots_arch_lock = ARCH_LOCK_AT_SWAP;
 	check_mappings()
 }
 
 /* The end of the wait; or, for mutants, what is left of it. */
 inline waited()
 {
-	ARCH_LOCK_AFTER_WAIT;
+	slots_arch_lock = false;
 	GEN_AFTER_WAIT;
 	both = false;
 	e = 0
@@ -642,6 +627,48 @@ inline wait_for_readers()
 {
 	atomic { readers[e] == 0 -> waited() }
 }
+
+#ifdef KEEP_ARCH_LOCK
+#define MAY_RELEASE_ARCH_LOCK	false
+#else
+#define MAY_RELEASE_ARCH_LOCK	true
+#endif
+
+/*
+ * One or two slots have left the active set.  If their readers stay for long, who waits for
+ * slots_arch_lock gets it; the slots need stand-ins then.
+ */
+inline lend_and_wait(lends, s, t)
+{
+	if
+	:: atomic {
+		MAY_RELEASE_ARCH_LOCK ->
+		if
+		:: lends -> lend_standins(s); lend_standins(t)
+		:: else
+		fi;
+		slots_arch_lock = false
+	   }
+	:: atomic { readers[e] == 0 }
+	fi;
+	wait_for_readers()
+}
+
+#ifdef NO_STANDINS
+#define LENDS		false
+#else
+#define LENDS		true
+#endif
+#ifdef NO_TAIL_STANDINS
+#define LENDS_TAIL	false
+#else
+#define LENDS_TAIL	true
+#endif
+#ifdef NO_COMES_STANDINS
+#define LENDS_COMES	false
+#else
+#define LENDS_COMES	true
+#endif
 
 /* Give each new slot of an old span's arrays of its own. */
 inline move_to_own(s, f)
@@ -833,7 +860,8 @@ proctype operation()
 #ifdef NO_ADMIT_WAIT
 	atomic { NO_NOTIFIER -> stage(0, 1); swap(); waited() };
 #else
-	atomic { NO_NOTIFIER -> stage(0, 1); swap(); start_wait() };
+	/* None leaves. */
+	atomic { NO_NOTIFIER -> stage(0, 1); swap(); start_wait(); slots_arch_lock = false };
 	wait_for_readers();
 #endif
 	LEFT_ALONE;
@@ -898,7 +926,11 @@ proctype operation()
 #ifdef NO_WAIT
 	atomic { waited() };
 #else
-	wait_for_readers();
+#ifdef TWO_OLD
+	lend_and_wait(LENDS, 0, 1);
+#else
+	lend_and_wait(LENDS, 0, 0);
+#endif
 #endif
 
 	/* look again, mirror: nobody reads this set any more, so its two steps are one */
@@ -953,19 +985,13 @@ proctype operation()
 
 	/* vanish */
 #ifdef TAIL
-	atomic {
-		!slots_arch_lock -> slots_arch_lock = true;
-#ifndef NO_TAIL_STANDINS
-		/* It is about to leave the set that a first shadow root looks at. */
-		lend_standins(3)
-#endif
-	};
+	atomic { !slots_arch_lock -> slots_arch_lock = true };
 	/* The inactive set never had it. */
 #ifdef NO_VANISH_WAIT
 	atomic { NO_NOTIFIER -> swap(); waited() };
 #else
 	atomic { NO_NOTIFIER -> swap(); start_wait() };
-	wait_for_readers();
+	lend_and_wait(LENDS_TAIL, 3, 3);
 #endif
 	atomic { LEFT_ALONE -> stage(KEPT(0), KEPT(1)) };
 #ifndef REPORT_EARLY
@@ -988,14 +1014,11 @@ proctype operation()
 dismiss:
 	/* As a tail vanishes: what was let in is still in one set alone. */
 #ifndef LEFT_BEHIND
-#ifndef NO_COMES_STANDINS
-	atomic { lend_standins(1) };
-#endif
 #ifdef NO_VANISH_WAIT
 	atomic { NO_NOTIFIER -> swap(); waited() };
 #else
 	atomic { NO_NOTIFIER -> swap(); start_wait() };
-	wait_for_readers();
+	lend_and_wait(LENDS_COMES, 1, 1);
 #endif
 	atomic { LEFT_ALONE -> stage(FIRST(0), FIRST(1)) };
 	atomic { free_vanished(1) };

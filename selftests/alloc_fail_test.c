@@ -22,10 +22,7 @@ FIXTURE(alloc_fail) {
 	int dev;
 };
 
-/*
- * Sizes decide which arrays are pages of their own and which are mapped, and
- * only a slot larger than any before needs new stand-ins.
- */
+/* Sizes decide how many pages an array has, and which of them are new. */
 FIXTURE_VARIANT(alloc_fail) {
 	uint64_t old_size, new_size;
 };

@@ -66,6 +66,7 @@ FIXTURE(first_shadow_root) {
 	struct orders *orders;		/* the guest's */
 	char *mem;
 	int dev, uffd;
+	uint64_t old_size, new_size;
 };
 
 FIXTURE_VARIANT(first_shadow_root) {
@@ -75,6 +76,8 @@ FIXTURE_VARIANT(first_shadow_root) {
 	bool page_table;
 	/* khugepaged asks meanwhile how young pages are. */
 	bool aging;
+	/* Bytes in the middle of the slot that nobody touches. */
+	uint64_t gap;
 };
 
 FIXTURE_VARIANT_ADD(first_shadow_root, page_missing)
@@ -84,6 +87,12 @@ FIXTURE_VARIANT_ADD(first_shadow_root, page_missing)
 FIXTURE_VARIANT_ADD(first_shadow_root, page_missing_aging)
 {
 	.aging = true,
+};
+
+/* Larger than what the module has stand-ins at hand for. */
+FIXTURE_VARIANT_ADD(first_shadow_root, page_missing_giant)
+{
+	.gap = 65 * GIGA_SIZE,
 };
 
 FIXTURE_VARIANT_ADD(first_shadow_root, page_protected)
@@ -184,14 +193,17 @@ FIXTURE_SETUP(first_shadow_root)
 	self->orders = addr_gva2hva(self->vm, (vm_vaddr_t)&orders);
 	self->dev = memslot_ops_open(self->vm);
 
-	self->mem = host_map(NEW_PAGES * PAGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
-	for (i = 0; i < NEW_PAGES; i++) {
+	self->old_size = OLD_PAGES * PAGE_SIZE + variant->gap;
+	self->new_size = NEW_PAGES * PAGE_SIZE + variant->gap;
+	self->mem = host_map(self->new_size, HUGE_SIZE, 0, HOST_PAGES_4K);
+	for (i = 0; i < OLD_PAGES; i++) {
 		if (i != PAGE)
 			self->mem[i * PAGE_SIZE] = 1;
 	}
-	err = slot_set(self->vm, ID, 0, GPA, OLD_PAGES * PAGE_SIZE, self->mem);
+	err = slot_set(self->vm, ID, 0, GPA, self->old_size, self->mem);
 	TEST_ASSERT(!err, "cannot make the slot: %s", strerror(err));
-	virt_map(self->vm, GPA, GPA, NEW_PAGES);
+	virt_map(self->vm, GPA, GPA, OLD_PAGES);
+	virt_map(self->vm, GPA + self->old_size, GPA + self->old_size, NEW_PAGES - OLD_PAGES);
 	host_quiet();
 	if (variant->aging)
 		wake_khugepaged();
@@ -233,16 +245,19 @@ static int run_writer(void *vcpu)
 	return 0;
 }
 
-static int run_grow(void *dev)
+static int run_grow(void *arg)
 {
-	return slot_grow(*(int *)dev, ID, NEW_PAGES * PAGE_SIZE);
+	struct _test_data_first_shadow_root *self = arg;
+
+	return slot_grow(self->dev, ID, self->new_size);
 }
 
-static int run_merge(void *dev)
+static int run_merge(void *arg)
 {
+	struct _test_data_first_shadow_root *self = arg;
 	const uint32_t other = OTHER;
 
-	return slot_merge(*(int *)dev, ID, 1, &other);
+	return slot_merge(self->dev, ID, 1, &other);
 }
 
 static bool is_done(void *arg)
@@ -250,9 +265,9 @@ static bool is_done(void *arg)
 	return ((struct async *)arg)->done;
 }
 
-/* Of an operation that makes the slot one of NEW_PAGES. */
+/* Of an operation that makes the slot as large as it is to be. */
 static void in_the_middle(struct __test_metadata *_metadata, const char *name,
-			  int (*operation)(void *dev), struct _test_data_first_shadow_root *self,
+			  int (*operation)(void *self), struct _test_data_first_shadow_root *self,
 			  const struct _fixture_variant_first_shadow_root *variant)
 {
 	struct async writer, nester, changer;
@@ -284,7 +299,7 @@ static void in_the_middle(struct __test_metadata *_metadata, const char *name,
 	uffd_wait_for_fault(self->uffd, page);
 
 	/* A slot comes, or the slot leaves. */
-	async_start(&changer, operation, &self->dev);
+	async_start(&changer, operation, self);
 	async_wait_for_swap(&changer, 1);
 
 	/* The first shadow root comes. */
@@ -321,14 +336,12 @@ static void in_the_middle(struct __test_metadata *_metadata, const char *name,
 			    nested_saw(self->nester), (uint64_t)NEW_WORD);
 
 	/* The new slot is all there. */
-	slot_assert(self->vm, ID, 0, GPA, NEW_PAGES * PAGE_SIZE, self->mem);
-	write_word(self->writer, self->orders,
-		   GPA + (NEW_PAGES - 1) * PAGE_SIZE, 0x99);
-	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + (NEW_PAGES - 1) * PAGE_SIZE),
-		       0x99);
+	slot_assert(self->vm, ID, 0, GPA, self->new_size, self->mem);
+	write_word(self->writer, self->orders, GPA + self->new_size - PAGE_SIZE, 0x99);
+	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + self->new_size - PAGE_SIZE), 0x99);
 	nested_run(self->nester);
 
-	err = slot_grow(self->dev, ID, (NEW_PAGES + 1) * PAGE_SIZE);
+	err = slot_grow(self->dev, ID, self->new_size + PAGE_SIZE);
 	TEST_ASSERT(!err, "GROW after the first shadow root: %s", strerror(err));
 	trace_stop();
 }
@@ -340,11 +353,10 @@ TEST_F(first_shadow_root, in_the_middle_of_grow)
 
 TEST_F(first_shadow_root, in_the_middle_of_merge)
 {
-	const uint64_t size = OLD_PAGES * PAGE_SIZE;
+	const uint64_t size = self->old_size;
 
 	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);
-	slot_must_set(self->vm, OTHER, 0, GPA + size, NEW_PAGES * PAGE_SIZE - size,
-		      self->mem + size);
+	slot_must_set(self->vm, OTHER, 0, GPA + size, self->new_size - size, self->mem + size);
 	in_the_middle(_metadata, "MERGE", run_merge, self, variant);
 }
 
@@ -353,14 +365,14 @@ TEST_F(first_shadow_root, before_grow)
 {
 	int err;
 
-	TEST_ASSERT_EQ(slot_grow(self->dev, ID, (OLD_PAGES + 1) * PAGE_SIZE), 0);
+	TEST_ASSERT_EQ(slot_grow(self->dev, ID, self->old_size + PAGE_SIZE), 0);
 	nested_run(self->nester);
-	err = slot_grow(self->dev, ID, NEW_PAGES * PAGE_SIZE);
+	err = slot_grow(self->dev, ID, self->new_size);
 	TEST_ASSERT(!err, "GROW after the first shadow root: %s", strerror(err));
-	slot_assert(self->vm, ID, 0, GPA, NEW_PAGES * PAGE_SIZE, self->mem);
+	slot_assert(self->vm, ID, 0, GPA, self->new_size, self->mem);
 	nested_run(self->nester);
-	write_word(self->writer, self->orders, GPA + OLD_PAGES * PAGE_SIZE, 5);
-	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + OLD_PAGES * PAGE_SIZE), 5);
+	write_word(self->writer, self->orders, GPA + self->old_size, 5);
+	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + self->old_size), 5);
 }
 
 /* ----------------------------------- half a root, for want of memory */

@@ -18,7 +18,9 @@ void arch_layout_quiesce(struct layout_change *c);
 void arch_layout_zap(struct layout_change *c);
 void arch_layout_settle(struct layout_change *c);
 void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot);
-void arch_layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot);
+bool arch_layout_lacks_arrays(struct kvm_memory_slot *const *slots, unsigned int nr);
+bool arch_layout_lend(struct layout_change *c, struct kvm_memory_slot *const *slots,
+		      unsigned int nr, bool at_any_cost);
 void arch_layout_retire(struct layout_change *c);
 void arch_layout_retire_coming(struct layout_change *c);
 

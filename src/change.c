@@ -41,6 +41,17 @@ void change_free_slot(struct kvm_memory_slot *slot)
 }
 
 /**
+ * change_keep_bitmap() - leave a slot that goes its bitmap, unless another has the same
+ * @goes: the slot; it is to be freed
+ * @stays: the other one
+ */
+void change_keep_bitmap(struct kvm_memory_slot *goes, const struct kvm_memory_slot *stays)
+{
+	if (goes->dirty_bitmap == stays->dirty_bitmap)
+		goes->dirty_bitmap = NULL;
+}
+
+/**
  * change_destroy() - end a change that was made, or was given up
  * @c: the change
  */
@@ -49,10 +60,13 @@ void change_destroy(struct layout_change *c)
 	unsigned int i;
 
 	/* Where layout_replace() succeeded, nothing is in these lists any more. */
+	if (c->nr_new)
+		change_keep_bitmap(c->new[0], c->old[0]);
 	for (i = 0; i < c->nr_new; i++)
 		change_free_slot(c->new[i]);
 	if (c->coming)
 		change_free_slot(c->coming);
+	kfree(c->ring_ends);
 	kfree(c->new);
 	kfree(c->old);
 }
@@ -133,8 +147,6 @@ struct kvm_memory_slot *change_add_coming(struct layout_change *c,
 
 	if (coming) {
 		make_invalid(coming);
-		/* There is nothing to be logged, and nobody counts it among those that log. */
-		coming->flags &= ~KVM_MEM_LOG_DIRTY_PAGES;
 		c->old[c->nr_old++] = coming;
 		c->coming = coming;
 	}

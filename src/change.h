@@ -28,6 +28,9 @@ struct arch_change;
  * @zap: the one of @new whose mappings are zapped once nobody can make them anew
  *	from an old slot, or NULL
  * @leaving_bits: where the final dirty bitmap of @leaving goes, or NULL
+ * @ring_ends: for each vCPU, where its dirty ring ended before @coming was there, if entries
+ *	may be made through that, or NULL
+ * @nr_ring_ends: entries of @ring_ends; vCPUs that come later had none then
  * @arch: what the architecture notes about the change, see arch.h
  */
 struct layout_change {
@@ -42,6 +45,8 @@ struct layout_change {
 	struct kvm_memory_slot *leaving;
 	struct kvm_memory_slot *zap;
 	void *leaving_bits;
+	u32 *ring_ends;
+	unsigned int nr_ring_ends;
 	struct arch_change *arch;
 };
 
@@ -57,6 +62,7 @@ struct kvm_memory_slot *change_add_coming(struct layout_change *c,
 struct kvm_memory_slot *change_add_leaving(struct layout_change *c,
 					   const struct kvm_memory_slot *like,
 					   unsigned long first);
+void change_keep_bitmap(struct kvm_memory_slot *goes, const struct kvm_memory_slot *stays);
 void change_free_slot(struct kvm_memory_slot *slot);
 
 /**

@@ -5,14 +5,20 @@
  * layout.
  *
  * Until the readers of the old set are gone, some of them mark pages in old slots and
- * others in new ones.  So new slots start with bitmaps of their own, and what is in
- * the old ones is added when nobody sets bits there any more; what is in the rings is
- * renamed then.  Nobody reads the log meanwhile: that takes slots_lock.
+ * others in new ones.  So the first new slot keeps the first old one's bitmap, or all have
+ * bitmaps that are the same memory, as far as that can be; what is in other memory of the old
+ * ones is added when nobody sets bits there any more.  What is in the rings is renamed then.
+ * Nobody reads the log meanwhile: that takes slots_lock.
+ *
+ * Behind the bits of each there is as much again, which KVM uses while somebody reads the
+ * log.  So no two slots that stay may have memory in common.
  */
 #include <linux/bitmap.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "array.h"
 #include "compat/compat.h"
 #include "dirty.h"
 #include "wrapper/kvm.h"
@@ -32,11 +38,124 @@ static bool keep_bitmaps(const struct layout_change *c)
 	return false;
 }
 
+/* With what is KVM's. */
+static size_t bitmap_bytes(struct kvm_memory_slot *slot)
+{
+	return 2 * kvm_dirty_bitmap_bytes(slot);
+}
+
+/* Can the first new slot have the very bitmap of the first old one? */
+static bool can_keep(const struct layout_change *c)
+{
+	struct kvm_memory_slot *old = c->old[0];
+
+	return old->dirty_bitmap &&
+	       array_reaches(old->dirty_bitmap, bitmap_bytes(old), bitmap_bytes(c->new[0])) &&
+	       !array_is_too_long(old->dirty_bitmap, bitmap_bytes(c->new[0]));
+}
+
+/* Of a bitmap. */
+#define BITS_PER_PAGE	(PAGE_SIZE * BITS_PER_BYTE)
+
+/*
+ * What a bitmap can have in common with an old one: whole pages of bits; and as many that are
+ * KVM's in both, to @spare, whatever is in them.  Returns the number of parts.
+ */
+static unsigned int share_bitmap(const struct kvm_memory_slot *new, struct kvm_memory_slot *old,
+				 struct array_part *parts, size_t *spare)
+{
+	gfn_t first = max(new->base_gfn, old->base_gfn);
+	gfn_t end = min(new->base_gfn + new->npages, old->base_gfn + old->npages);
+	gfn_t at = first - new->base_gfn, from = first - old->base_gfn;
+	size_t bytes;
+
+	if (!old->dirty_bitmap || first >= end || at % BITS_PER_PAGE || from % BITS_PER_PAGE)
+		return 0;
+
+	bytes = round_down((end - first) / BITS_PER_BYTE, PAGE_SIZE);
+	parts[0] = (struct array_part) {
+		.from = (void *)old->dirty_bitmap + from / BITS_PER_BYTE,
+		.at = at / BITS_PER_BYTE,
+		.bytes = bytes,
+	};
+	parts[1] = (struct array_part) {
+		.from = parts[0].from + PAGE_ALIGN(kvm_dirty_bitmap_bytes(old)),
+		.at = *spare,
+		.bytes = bytes,
+	};
+	*spare += bytes;
+
+	return 2;
+}
+
+/* A bitmap of memory that the old ones have as far as possible, and is 0 otherwise. */
+static unsigned long *build_bitmap(struct layout_change *c, struct kvm_memory_slot *new)
+{
+	size_t spare = PAGE_ALIGN(kvm_dirty_bitmap_bytes(new)), bytes = bitmap_bytes(new);
+	struct array_part *parts;
+	unsigned int i, nr = 0;
+	unsigned long *bitmap;
+
+	parts = kcalloc(2 * c->nr_old, sizeof(*parts), GFP_KERNEL);
+	if (!parts)
+		return NULL;
+
+	for (i = 0; i < c->nr_old; i++)
+		nr += share_bitmap(new, c->old[i], parts + nr, &spare);
+	/* What has grown may do so again. */
+	bitmap = array_build(c->nr_old > 1 ? bytes + bytes / 8 : bytes, parts, nr);
+	kfree(parts);
+
+	return bitmap;
+}
+
+/* The first new slot has the first old one's bitmap: what was KVM's of it is bits now. */
+static unsigned long *keep_bitmap(struct layout_change *c)
+{
+	size_t old = kvm_dirty_bitmap_bytes(c->old[0]), new = kvm_dirty_bitmap_bytes(c->new[0]);
+	unsigned long *bitmap = c->old[0]->dirty_bitmap;
+
+	if (new > old)
+		array_clear((void *)bitmap + old, new - old);
+
+	return bitmap;
+}
+
+/* While one of the new slots keeps the whole of an old bitmap, others have nothing of it. */
+static unsigned long *new_bitmap(struct layout_change *c, struct kvm_memory_slot *new)
+{
+	if (!can_keep(c))
+		return build_bitmap(c, new);
+
+	return new == c->new[0] ? keep_bitmap(c) :
+	       __vcalloc(1, bitmap_bytes(new), GFP_KERNEL_ACCOUNT);
+}
+
+/* A ring has entries for what left earlier, and these have the number of what comes. */
+static int note_ring_ends(struct layout_change *c)
+{
+	unsigned int nr = atomic_read(&c->kvm->online_vcpus);
+	struct kvm_vcpu *vcpu;
+	unsigned long id;
+
+	c->ring_ends = kcalloc(nr, sizeof(*c->ring_ends), GFP_KERNEL_ACCOUNT);
+	if (!c->ring_ends)
+		return -ENOMEM;
+
+	c->nr_ring_ends = nr;
+	kvm_for_each_vcpu(id, vcpu, c->kvm) {
+		if (id < nr)
+			c->ring_ends[id] = READ_ONCE(vcpu->dirty_ring.dirty_index);
+	}
+
+	return 0;
+}
+
 /**
- * dirty_prepare() - give the new slots bitmaps, if the old ones have any
- * @c: the change
+ * dirty_prepare() - give the new slots bitmaps, if the old ones have any, and look at the rings
+ * @c: the change; what comes has not been admitted
  *
- * A slot may log without one, if the VM has dirty rings.
+ * A slot may log without a bitmap, if the VM has dirty rings.
  *
  * Context: slots_lock held; sleeps.
  * Return: 0 or -ENOMEM; change_destroy() frees what was allocated.
@@ -44,23 +163,31 @@ static bool keep_bitmaps(const struct layout_change *c)
 int dirty_prepare(struct layout_change *c)
 {
 	unsigned int i;
+	int r;
+
+	if (c->coming && c->kvm->dirty_ring_size && kvm_slot_dirty_track_enabled(c->coming)) {
+		r = note_ring_ends(c);
+		if (r)
+			return r;
+	}
 
 	if (!keep_bitmaps(c))
 		return 0;
 
-	for (i = 0; i < c->nr_new; i++) {
-		struct kvm_memory_slot *new = c->new[i];
-
-		/* The second half is KVM's, for a copy of the first. */
-		new->dirty_bitmap = __vcalloc(2, kvm_dirty_bitmap_bytes(new), GFP_KERNEL_ACCOUNT);
-		if (!new->dirty_bitmap)
+	/* A fault that holds it may meet a mapping that was made after the swap. */
+	if (c->coming) {
+		c->coming->dirty_bitmap = __vcalloc(1, bitmap_bytes(c->coming), GFP_KERNEL_ACCOUNT);
+		if (!c->coming->dirty_bitmap)
 			return -ENOMEM;
 	}
 
-	/* Pages that come start as those of a slot that KVM creates. */
-	if (c->coming && kvm_dirty_log_manual_protect_and_init_set(c->kvm))
-		bitmap_set(c->new[0]->dirty_bitmap, c->coming->base_gfn - c->new[0]->base_gfn,
-			   c->coming->npages);
+	for (i = 0; i < c->nr_new; i++) {
+		struct kvm_memory_slot *new = c->new[i];
+
+		new->dirty_bitmap = new_bitmap(c, new);
+		if (!new->dirty_bitmap)
+			return -ENOMEM;
+	}
 
 	return 0;
 }
@@ -76,6 +203,9 @@ static unsigned long bits_at(const unsigned long *map, unsigned long first, unsi
 	return bits & BITMAP_LAST_WORD_MASK(nr);
 }
 
+/* In bits, how far to look before others may run. */
+#define FOLD_STEP	(32 * BITS_PER_PAGE)
+
 /**
  * dirty_fold() - add the bits of one bitmap to another
  * @to: the bitmap that they are added to; others may set bits in it meanwhile
@@ -89,29 +219,75 @@ static unsigned long bits_at(const unsigned long *map, unsigned long first, unsi
 void dirty_fold(unsigned long *to, unsigned long to_first,
 		const unsigned long *from, unsigned long from_first, unsigned long nr)
 {
-	while (nr) {
-		unsigned int shift = to_first % BITS_PER_LONG;
-		unsigned int n = min_t(unsigned long, nr, BITS_PER_LONG - shift);
-		unsigned long bits = bits_at(from, from_first, n) << shift;
+	unsigned long bit = from_first, end = from_first + nr;
 
-		if (bits)
-			atomic_long_or(bits, (atomic_long_t *)&to[BIT_WORD(to_first)]);
+	while (bit < end) {
+		unsigned long stop = min(bit + FOLD_STEP, end);
+		unsigned long to_bit, bits;
+		unsigned int n;
 
-		to_first += n;
-		from_first += n;
-		nr -= n;
+		bit = find_next_bit(from, stop, bit);
+		if (bit < stop) {
+			to_bit = to_first + (bit - from_first);
+			n = min_t(unsigned long, end - bit, BITS_PER_LONG - to_bit % BITS_PER_LONG);
+			bits = bits_at(from, bit, n) << to_bit % BITS_PER_LONG;
+			atomic_long_or(bits, (atomic_long_t *)&to[BIT_WORD(to_bit)]);
+			bit += n;
+		}
 		cond_resched();
 	}
+}
+
+/* How many bits are the same memory in both. */
+static unsigned long nr_common(const unsigned long *to, unsigned long to_first,
+			       const unsigned long *from, unsigned long from_first,
+			       unsigned long nr)
+{
+	if (to_first % BITS_PER_BYTE || from_first % BITS_PER_BYTE)
+		return 0;
+
+	return min(nr, BITS_PER_BYTE * array_common((void *)to + to_first / BITS_PER_BYTE,
+						    (void *)from + from_first / BITS_PER_BYTE,
+						    DIV_ROUND_UP(nr, BITS_PER_BYTE)));
 }
 
 static void carry_bits(struct kvm_memory_slot *new, const struct kvm_memory_slot *old)
 {
 	gfn_t first = max(new->base_gfn, old->base_gfn);
 	gfn_t end = min(new->base_gfn + new->npages, old->base_gfn + old->npages);
+	gfn_t to = first - new->base_gfn, from = first - old->base_gfn;
+	unsigned long common;
 
-	if (old->dirty_bitmap && first < end)
-		dirty_fold(new->dirty_bitmap, first - new->base_gfn,
-			   old->dirty_bitmap, first - old->base_gfn, end - first);
+	if (!old->dirty_bitmap || first >= end)
+		return;
+
+	common = nr_common(new->dirty_bitmap, to, old->dirty_bitmap, from, end - first);
+	if (common < end - first)
+		dirty_fold(new->dirty_bitmap, to + common, old->dirty_bitmap, from + common,
+			   end - first - common);
+}
+
+/* KVM hands on the last word as it is; others set bits in it. */
+static void clear_behind(struct kvm_memory_slot *slot)
+{
+	unsigned int used = slot->npages % BITS_PER_LONG;
+	atomic_long_t *last = (atomic_long_t *)&slot->dirty_bitmap[BIT_WORD(slot->npages)];
+
+	if (used)
+		atomic_long_and(BITMAP_LAST_WORD_MASK(used), last);
+}
+
+/* Pages that come start as those of a slot that KVM creates. */
+static void set_coming(struct layout_change *c)
+{
+	unsigned long bit = c->coming->base_gfn - c->new[0]->base_gfn;
+	unsigned long end = bit + c->coming->npages;
+	unsigned long *map = c->new[0]->dirty_bitmap;
+
+	for (; bit < end && bit % BITS_PER_LONG; bit++)
+		set_bit(bit, map);
+	/* Nobody clears any. */
+	bitmap_set(map, bit, end - bit);
 }
 
 static struct kvm_memory_slot *find_id(struct kvm_memory_slot *const *slots, unsigned int nr,
@@ -144,6 +320,7 @@ static struct kvm_memory_slot *find_gfn(struct kvm_memory_slot *const *slots, un
  * dirty_rename() - give an entry of a dirty ring the name that its page has in the new layout
  * @c: the change
  * @entry: the entry; user space can write to it at any time
+ * @is_new: whether it was made when what comes was there already
  *
  * Some entries may have been made through new slots.  They cannot be mistaken: an offset
  * that both an old and a new slot of the same number have is the same page in both.
@@ -155,14 +332,15 @@ static struct kvm_memory_slot *find_gfn(struct kvm_memory_slot *const *slots, un
  *
  * Return: whether the entry changed.
  */
-bool dirty_rename(const struct layout_change *c, struct kvm_dirty_gfn *entry)
+bool dirty_rename(const struct layout_change *c, struct kvm_dirty_gfn *entry, bool is_new)
 {
 	u64 offset = READ_ONCE(entry->offset), new_offset = offset;
 	u32 name = READ_ONCE(entry->slot);
 	const struct kvm_memory_slot *old, *new;
 	u16 id = name, new_id = NO_SLOT;
 
-	if (name >> 16 != c->as_id || id == NO_SLOT)
+	/* What comes has the number of what left earlier. */
+	if (name >> 16 != c->as_id || (id == NO_SLOT && !is_new))
 		return false;
 
 	old = find_id(c->old, c->nr_old, id);
@@ -188,7 +366,14 @@ bool dirty_rename(const struct layout_change *c, struct kvm_dirty_gfn *entry)
 	return true;
 }
 
-static void rename_entries(const struct layout_change *c, struct kvm_dirty_ring *ring)
+/* Can a vCPU have made that entry of its ring through what comes? */
+static bool is_new_entry(const struct layout_change *c, unsigned long id, u32 i)
+{
+	return c->ring_ends && (id >= c->nr_ring_ends || (s32)(i - c->ring_ends[id]) >= 0);
+}
+
+static void rename_entries(const struct layout_change *c, struct kvm_dirty_ring *ring,
+			   unsigned long id)
 {
 	u32 end = READ_ONCE(ring->dirty_index);
 	u32 i;
@@ -197,7 +382,7 @@ static void rename_entries(const struct layout_change *c, struct kvm_dirty_ring 
 	smp_rmb();
 
 	for (i = ring->reset_index; i != end; i++) {
-		dirty_rename(c, &ring->dirty_gfns[i & (ring->size - 1)]);
+		dirty_rename(c, &ring->dirty_gfns[i & (ring->size - 1)], is_new_entry(c, id, i));
 		cond_resched();
 	}
 }
@@ -219,12 +404,17 @@ void dirty_carry(struct layout_change *c)
 
 	for (i = 0; i < c->nr_old * c->nr_new; i++)
 		carry_bits(c->new[i % c->nr_new], c->old[i / c->nr_new]);
+	if (c->new[0]->dirty_bitmap)
+		clear_behind(c->new[0]);
+	if (c->coming && c->new[0]->dirty_bitmap &&
+	    kvm_dirty_log_manual_protect_and_init_set(c->kvm))
+		set_coming(c);
 
 	if (!c->kvm->dirty_ring_size)
 		return;
 
 	kvm_for_each_vcpu(id, vcpu, c->kvm)
-		rename_entries(c, &vcpu->dirty_ring);
+		rename_entries(c, &vcpu->dirty_ring, id);
 }
 
 /**

@@ -15,6 +15,6 @@ void dirty_account(const struct layout_change *c);
 
 void dirty_fold(unsigned long *to, unsigned long to_first,
 		const unsigned long *from, unsigned long from_first, unsigned long nr);
-bool dirty_rename(const struct layout_change *c, struct kvm_dirty_gfn *entry);
+bool dirty_rename(const struct layout_change *c, struct kvm_dirty_gfn *entry, bool is_new);
 
 #endif /* _MEMSLOT_OPS_DIRTY_H */

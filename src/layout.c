@@ -13,16 +13,56 @@
 #include "trace.h"
 #include "wrapper/kvm.h"
 
-/* Swap the sets, and wait until nobody uses the one that was active. */
-static void layout_swap(struct layout_change *c)
+/* In milliseconds, how long a first shadow root is kept waiting. */
+#define READERS_PATIENCE	20
+
+/*
+ * Nothing is at hand that could be lent to the slots.  So a first shadow root has to wait for their
+ * readers; but these may sleep for long, or one of them be what waits for slots_arch_lock.
+ */
+static void layout_keep_arch_lock(struct layout_change *c,
+				  struct kvm_memory_slot **gone, unsigned int nr)
+{
+	struct readers_wait wait;
+
+	readers_wait_begin(&wait, c->kvm);
+	if (!readers_wait_for(&wait, msecs_to_jiffies(READERS_PATIENCE))) {
+		/* The operation can neither fail any more nor do without, unless they go. */
+		while (!arch_layout_lend(c, gone, nr, true) && !readers_wait_for(&wait, HZ / 10))
+			;
+	}
+	mutex_unlock(&c->kvm->slots_arch_lock);
+	debug_phase(PHASE_SWAPPED);
+	readers_wait_end(&wait);
+}
+
+/*
+ * Wait until nobody uses the set that was active, and release slots_arch_lock.  To what has gone
+ * from the active set and lacks arrays a first shadow root would not give any.
+ */
+static void layout_wait_for_readers(struct layout_change *c,
+				    struct kvm_memory_slot **gone, unsigned int nr)
+{
+	if (arch_layout_lacks_arrays(gone, nr) && !arch_layout_lend(c, gone, nr, false)) {
+		layout_keep_arch_lock(c, gone, nr);
+		return;
+	}
+
+	mutex_unlock(&c->kvm->slots_arch_lock);
+	debug_phase(PHASE_SWAPPED);
+	synchronize_srcu_expedited(&c->kvm->srcu);
+}
+
+/* Swap the sets: some slots are not in the other one.  Wait until nobody uses this one. */
+static void layout_swap(struct layout_change *c, struct kvm_memory_slot **gone, unsigned int nr)
 {
 	u64 generation;
 
 	generation = slots_swap(c->kvm, c->as_id);
 	trace_memslot_op_swap(c->kvm, c->as_id, generation);
-	debug_phase(PHASE_SWAPPED);
 
-	slots_wait_for_readers(c->kvm, c->as_id);
+	layout_wait_for_readers(c, gone, nr);
+	slots_end_update(c->kvm, c->as_id);
 	arch_layout_quiesce(c);
 	debug_phase(PHASE_WAITED);
 }
@@ -41,7 +81,7 @@ static int layout_admit(struct layout_change *c)
 
 	/* The set that will be inactive never has it. */
 	slots_replace(c->kvm, c->as_id, NULL, 0, &c->coming, 1);
-	layout_swap(c);
+	layout_swap(c, NULL, 0);
 
 	return 0;
 }
@@ -50,10 +90,8 @@ static int layout_admit(struct layout_change *c)
 static void layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot)
 {
 	mutex_lock(&c->kvm->slots_arch_lock);
-	arch_layout_dismiss(c, slot);
-
 	/* The set that is inactive now never had it. */
-	layout_swap(c);
+	layout_swap(c, &slot, 1);
 	slots_replace(c->kvm, c->as_id, &slot, 1, NULL, 0);
 }
 
@@ -62,6 +100,8 @@ static void layout_turn_away(struct layout_change *c)
 {
 	arch_layout_forget(c, c->coming);
 	layout_dismiss(c, c->coming);
+	/* Nobody counted it among those that log. */
+	c->coming->flags &= ~KVM_MEM_LOG_DIRTY_PAGES;
 	kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->coming, NULL, KVM_MR_DELETE);
 	arch_layout_retire_coming(c);
 	kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
@@ -93,6 +133,7 @@ static void layout_release(struct layout_change *c)
 {
 	unsigned int i;
 
+	change_keep_bitmap(c->old[0], c->new[0]);
 	for (i = 0; i < c->nr_old; i++)
 		layout_release_slot(c, c->old[i]);
 	if (c->leaving)
@@ -134,7 +175,7 @@ static int layout_exchange(struct layout_change *c)
 	slots_replace(kvm, c->as_id, c->old, change_nr_there(c), c->new, c->nr_new);
 	debug_phase(PHASE_STAGED);
 
-	layout_swap(c);
+	layout_swap(c, c->old, c->nr_old);
 	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, change_nr_kept(c));
 	dirty_carry(c);
 

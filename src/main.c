@@ -7,6 +7,7 @@
 #include <linux/kvm_memslot_ops.h>
 
 #include "arch.h"
+#include "swap.h"
 #include "vendor.h"
 #include "wrapper/kvm.h"
 
@@ -69,20 +70,29 @@ static int __init memslot_ops_init(void)
 	if (r)
 		return r;
 
-	r = arch_init();
+	r = swap_init();
 	if (r)
 		return r;
+
+	r = arch_init();
+	if (r)
+		goto out_swap;
 
 	r = vendor_init(device_type);
 	if (r) {
 		pr_err("KVM device type %u cannot be registered (%d)\n", device_type, r);
-		arch_exit();
-		return r;
+		goto out_arch;
 	}
 
 	pr_info("KVM device type %u, for as long as kvm_amd or kvm_intel is loaded\n", device_type);
 
 	return 0;
+
+out_arch:
+	arch_exit();
+out_swap:
+	swap_exit();
+	return r;
 }
 module_init(memslot_ops_init);
 
@@ -91,6 +101,7 @@ static void __exit memslot_ops_exit(void)
 {
 	vendor_exit();
 	arch_exit();
+	swap_exit();
 }
 module_exit(memslot_ops_exit);
 

@@ -8,6 +8,32 @@
 #include "swap.h"
 #include "wrapper/kvm.h"
 
+static struct workqueue_struct *waiters;
+
+/**
+ * swap_init() - get ready for swaps
+ *
+ * Context: Module initialisation.
+ * Return: 0 or -ENOMEM.
+ */
+int swap_init(void)
+{
+	waiters = alloc_workqueue(KBUILD_MODNAME, WQ_UNBOUND, 0);
+
+	return waiters ? 0 : -ENOMEM;
+}
+
+/**
+ * swap_exit() - undo swap_init()
+ *
+ * Context: Module initialisation that failed, or module exit: no change is under way.
+ */
+void swap_exit(void)
+{
+	if (waiters)
+		destroy_workqueue(waiters);
+}
+
 /**
  * slots_lock_out_notifiers() - wait until no MMU notifier is between its start and its end
  * @kvm: the VM
@@ -116,14 +142,13 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
  * @as_id: the address space
  *
  * From here on new readers meet the new layout.  Those that are inside a read
- * section may go on with the old one until slots_wait_for_readers() returns.
+ * section may go on with the old one until they are gone.
  *
  * A notifier's start and end must meet the same slots, or
  * mmu_invalidate_in_progress would not return to 0: hence the wait for those
  * under way.
  *
- * Context: slots_lock and slots_arch_lock held; slots_arch_lock is released,
- *	for a vCPU may be waiting for it inside a read section.
+ * Context: slots_lock and slots_arch_lock held.
  * Return: the generation while the update is in progress.
  */
 u64 slots_swap(struct kvm *kvm, u16 as_id)
@@ -139,31 +164,76 @@ u64 slots_swap(struct kvm *kvm, u16 as_id)
 	rcu_assign_pointer(kvm->memslots[as_id], set);
 	spin_unlock(&kvm->mn_invalidate_lock);
 
-	mutex_unlock(&kvm->slots_arch_lock);
-
 	return set->generation;
 }
 
 /**
- * slots_wait_for_readers() - wait until nobody uses the set that was swapped out
+ * slots_end_update() - end the update that slots_swap() began
  * @kvm: the VM
  * @as_id: the address space
  *
- * Ends the update that slots_swap() began: translations cached since then are
- * void once the generation moves on.
+ * Translations cached since then are void once the generation moves on.
  *
- * Context: slots_lock held, and nothing that a reader may wait for.
+ * Context: slots_lock held; nobody uses the set that was swapped out.
  */
-void slots_wait_for_readers(struct kvm *kvm, u16 as_id)
+void slots_end_update(struct kvm *kvm, u16 as_id)
 {
 	struct kvm_memslots *set = __kvm_memslots(kvm, as_id);
 	u64 generation;
-
-	synchronize_srcu_expedited(&kvm->srcu);
 
 	/* Generations are unique across address spaces: each has its residue. */
 	generation = (set->generation & ~KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS) +
 		     kvm_arch_nr_memslot_as_ids(kvm);
 	kvm_call(kvm_arch_memslots_updated)(kvm, generation);
 	set->generation = generation;
+}
+
+static void wait_for_readers(struct work_struct *work)
+{
+	struct readers_wait *wait = container_of(work, struct readers_wait, work);
+
+	synchronize_srcu_expedited(&wait->kvm->srcu);
+	complete(&wait->gone);
+}
+
+/**
+ * readers_wait_begin() - begin to wait until nobody uses the set that was swapped out
+ * @wait: the wait, on the caller's stack
+ * @kvm: the VM
+ *
+ * A wait that can be given up for a while, unlike synchronize_srcu().
+ */
+void readers_wait_begin(struct readers_wait *wait, struct kvm *kvm)
+{
+	wait->kvm = kvm;
+	init_completion(&wait->gone);
+	INIT_WORK_ONSTACK(&wait->work, wait_for_readers);
+	queue_work(waiters, &wait->work);
+}
+
+/**
+ * readers_wait_for() - wait for a limited time
+ * @wait: the wait
+ * @timeout: in jiffies
+ *
+ * Context: Sleeps.
+ * Return: whether they are gone.
+ */
+bool readers_wait_for(struct readers_wait *wait, unsigned long timeout)
+{
+	return wait_for_completion_timeout(&wait->gone, timeout);
+}
+
+/**
+ * readers_wait_end() - wait without a limit
+ * @wait: the wait
+ *
+ * Context: Sleeps; nothing is held that a reader may wait for.
+ */
+void readers_wait_end(struct readers_wait *wait)
+{
+	/* Other VMs' readers may keep all threads that there are. */
+	if (cancel_work_sync(&wait->work))
+		synchronize_srcu_expedited(&wait->kvm->srcu);
+	destroy_work_on_stack(&wait->work);
 }

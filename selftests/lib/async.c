@@ -86,7 +86,8 @@ static bool waits_for_readers(void *arg)
 	if (trace_count("memslot_op_swap") < wait->nth)
 		return false;
 	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", wait->a->tid);
-	return host_read(path, stack, sizeof(stack)) || strstr(stack, "srcu");
+	return host_read(path, stack, sizeof(stack)) || strstr(stack, "srcu") ||
+	       strstr(stack, "readers_wait");
 }
 
 void async_wait_for_swap(struct async *a, int nth)

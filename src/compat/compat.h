@@ -56,6 +56,23 @@ static inline int kvm_arch_nr_memslot_as_ids(struct kvm *kvm)
 #endif
 
 /**
+ * compat_has_tdp_roots() - may a VM have mappings that no rmap leads to?
+ * @kvm: the VM
+ *
+ * The list is not even empty where the host does without the TDP MMU.
+ *
+ * Context: mmu_lock held.
+ */
+static inline bool compat_has_tdp_roots(struct kvm *kvm)
+{
+#ifdef CONFIG_X86_64
+	return kvm->arch.tdp_mmu_roots.next && !list_empty(&kvm->arch.tdp_mmu_roots);
+#else
+	return false;
+#endif
+}
+
+/**
  * compat_write_track() - where a slot keeps its write-tracking counts
  * @arch: of the slot
  *

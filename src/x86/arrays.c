@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/string.h>
 
+#include "array.h"
 #include "arrays.h"
-#include "compat/compat.h"
-#include "lpage.h"
 
 /*
  * A count that was carried over often enough could overflow.  This is far above what
@@ -11,17 +10,129 @@
  */
 #define MAX_COUNT	0x10000000
 
-/* How many elements a slot's array for a level has. */
-static unsigned long nr_elements(const struct kvm_memory_slot *slot, int level)
+/*
+ * Most heads of a large slot are empty, and this passes them over several times as fast as
+ * memchr_inv().  Nobody locks an empty head, or empties one, who does not hold mmu_lock.
+ */
+static unsigned long next_head(const struct kvm_rmap_head *heads, unsigned long first,
+			       unsigned long end)
 {
-	return lpage_index(slot, slot->base_gfn + slot->npages - 1, level) + 1;
+	const unsigned long *words = (const unsigned long *)heads;
+	unsigned long i = first;
+
+	BUILD_BUG_ON(sizeof(*heads) != sizeof(*words));
+
+	for (; i + 8 <= end; i += 8) {
+		if (words[i] | words[i + 1] | words[i + 2] | words[i + 3] |
+		    words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7])
+			break;
+	}
+	while (i < end && !words[i])
+		i++;
+
+	return i;
 }
 
-/* The reasons against a huge mapping that have nothing to do with a slot's shape. */
-static void add_lpage_counts(const struct kvm_memory_slot *slot, int level,
-			     const struct kvm_lpage_info *from, struct kvm_lpage_info *to)
+/**
+ * arrays_next_mapped() - the first page of a range that may be mapped, by what rmaps know
+ * @slot: the slot; it has rmaps
+ * @gfn: where the range begins
+ * @end: where it ends
+ *
+ * Context: mmu_lock held.
+ * Return: the page, or @end where none is mapped.
+ */
+gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
 {
-	unsigned long i, nr = nr_elements(slot, level);
+	enum array_kind kind;
+	gfn_t next = end;
+
+	for (kind = ARRAY_RMAP_4K; kind <= ARRAY_RMAP_1G; kind++) {
+		int level = array_level(kind), shift = KVM_HPAGE_GFN_SHIFT(level);
+		unsigned long past = lpage_index(slot, end - 1, level) + 1;
+		unsigned long i;
+
+		i = next_head(slot->arch.rmap[kind], lpage_index(slot, gfn, level), past);
+		if (i < past)
+			next = min(next, max(gfn, ((slot->base_gfn >> shift) + i) << shift));
+	}
+
+	return next;
+}
+
+/**
+ * arrays_track_writes() - is any page of a frame write-tracked?
+ * @slot: the slot that the frame is in, or a part of it
+ * @gfn: a page of the frame
+ * @level: of a mapping that has the size of the frame
+ *
+ * Context: mmu_lock held.
+ */
+bool arrays_track_writes(struct kvm_memory_slot *slot, gfn_t gfn, int level)
+{
+	gfn_t mask = KVM_PAGES_PER_HPAGE(level) - 1;
+	gfn_t first = max(gfn & ~mask, slot->base_gfn);
+	gfn_t end = min((gfn | mask) + 1, slot->base_gfn + slot->npages);
+	unsigned short *track = *compat_write_track(&slot->arch);
+
+	return track && memchr_inv(track + (first - slot->base_gfn), 0,
+				   (end - first) * sizeof(*track));
+}
+
+/**
+ * array_reset() - make elements what they are where nothing is noted
+ * @slot: the slot, whose shape is what counts
+ * @kind: of the array
+ * @array: where it begins
+ * @from: the first element, in bytes from there
+ * @to: where they end
+ *
+ * Context: nobody looks at them.  Sleeps.
+ */
+void array_reset(const struct kvm_memory_slot *slot, enum array_kind kind, void *array,
+		 size_t from, size_t to)
+{
+	struct kvm_lpage_info *info = array;
+	int level = array_level(kind);
+	size_t size = array_element(kind);
+	unsigned long i;
+
+	if (from >= to)
+		return;
+
+	/* Nothing was mapped there, or what was has been zapped. */
+	if (array_is_rmap(kind)) {
+		WARN_ON_ONCE(!array_is_clear(array + from, to - from));
+		return;
+	}
+
+	if (!array_is_lpage(kind) || !lpage_is_misaligned(slot, level)) {
+		array_clear(array + from, to - from);
+		if (!array_is_lpage(kind))
+			return;
+		if (!from)
+			info[0].disallow_lpage = lpage_cut(slot, slot->base_gfn, level);
+		if (to == array_bytes(slot, kind))
+			info[to / size - 1].disallow_lpage =
+				lpage_cut(slot, slot->base_gfn + slot->npages - 1, level);
+		return;
+	}
+
+	for (i = from / size; i < to / size; i++)
+		info[i].disallow_lpage = 1;
+}
+
+/*
+ * The reasons against a huge mapping that have nothing to do with a slot's shape.  A frame
+ * that two slots share cannot have its count divided: if it was one slot's, both get all
+ * of it; if they become one, it gets the sum.  Too high only costs huge mappings, until
+ * an operation finds that there is nothing to be counted.
+ */
+static void carry_lpage_counts(const struct kvm_memory_slot *slot, enum array_kind kind,
+			       const struct kvm_lpage_info *from, struct kvm_lpage_info *to)
+{
+	unsigned long i, nr = array_bytes(slot, kind) / sizeof(*from);
+	int level = array_level(kind);
 	gfn_t gfn = slot->base_gfn;
 
 	for (i = 0; i < nr; i++) {
@@ -34,116 +145,54 @@ static void add_lpage_counts(const struct kvm_memory_slot *slot, int level,
 	}
 }
 
-/* The first page from @i on whose writes are tracked; the number of pages if none is. */
-static unsigned long next_tracked(const struct kvm_memory_slot *slot,
-				  const unsigned short *track, unsigned long i)
-{
-	const void *byte = memchr_inv(track + i, 0, (slot->npages - i) * sizeof(*track));
-
-	return byte ? (byte - (const void *)track) / sizeof(*track) : slot->npages;
-}
-
-/**
- * arrays_track_writes() - is any page of a slot write-tracked?
- * @slot: the slot
- *
- * Context: mmu_lock held.
- */
-bool arrays_track_writes(struct kvm_memory_slot *slot)
-{
-	unsigned short *track = *compat_write_track(&slot->arch);
-
-	return track && next_tracked(slot, track, 0) < slot->npages;
-}
-
-/**
- * arrays_carry_counts() - add the counts of one set of arrays to another
- * @slot: a slot whose pages both are about; its shape is counted in @from
- * @from: where its arrays begin
- * @to: where their like begin; no page of the slot is tracked there
- *
- * Shadow pages and write-tracking are counted, besides the shape of slots.  A frame that
- * two slots share cannot have its count divided: if it was one slot's, both get all of it;
- * if they become one, it gets the sum.  Too high only costs huge mappings, until an
- * operation finds that there is nothing to be counted.
- *
- * Context: mmu_lock held for write.
- */
-void arrays_carry_counts(const struct kvm_memory_slot *slot,
-			 struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
-{
-	unsigned short *from_track = *compat_write_track(from);
-	unsigned short *to_track = *compat_write_track(to);
-	unsigned long i;
-	int level;
-
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
-		add_lpage_counts(slot, level, from->lpage_info[level - PG_LEVEL_2M],
-				 to->lpage_info[level - PG_LEVEL_2M]);
-
-	if (!from_track || !to_track)
-		return;
-
-	for (i = next_tracked(slot, from_track, 0); i < slot->npages;
-	     i = next_tracked(slot, from_track, i + 1))
-		to_track[i] = from_track[i];
-}
-
-/**
- * arrays_reset_counts() - make a slot's counts what its shape makes them
- * @slot: the slot
- *
- * Context: mmu_lock held for write, under which nothing else was found to be counted.
- */
-void arrays_reset_counts(struct kvm_memory_slot *slot)
-{
-	unsigned long i, nr;
-	int level;
-
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		struct kvm_lpage_info *info = slot->arch.lpage_info[level - PG_LEVEL_2M];
-		gfn_t gfn = slot->base_gfn;
-
-		nr = nr_elements(slot, level);
-		for (i = 0; i < nr; i++) {
-			int count = lpage_cut(slot, gfn, level);
-
-			if (info[i].disallow_lpage != count)
-				info[i].disallow_lpage = count;
-			gfn = (gfn | (KVM_PAGES_PER_HPAGE(level) - 1)) + 1;
-		}
-	}
-}
-
-/**
- * arrays_move_rmaps() - move the rmaps of a slot's pages from one set of arrays to another
- * @slot: the slot
- * @from: where its arrays begin
- * @to: where their like begin
- *
- * No mapping crosses the slot's ends, so the heads of frames that they cut are empty.
+/*
+ * Heads are moved, lest an rmap has two.  No mapping crosses the slot's ends, so the heads of
+ * frames that they cut are empty.
  *
  * On some kernels, pages are aged without mmu_lock.  Whoever does that finds an rmap's head
  * in either place, or for a moment in none, which makes the page old for once.
- *
- * Context: mmu_lock held for write, and nobody half-way through a walk that yields it.
  */
-void arrays_move_rmaps(const struct kvm_memory_slot *slot,
-		       struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
+static void move_rmaps(const struct kvm_memory_slot *slot, enum array_kind kind,
+		       struct kvm_rmap_head *from, struct kvm_rmap_head *to)
 {
-	int size;
+	unsigned long i, nr = array_bytes(slot, kind) / sizeof(*from);
 
-	for (size = 0; size < KVM_NR_PAGE_SIZES; size++) {
-		unsigned long i, nr = nr_elements(slot, PG_LEVEL_4K + size);
-
-		for (i = 0; i < nr; i++) {
-			struct kvm_rmap_head *head = &from->rmap[size][i];
-
-			if (!compat_rmap_read(head))
-				continue;
-
-			WARN_ON_ONCE(compat_rmap_read(&to->rmap[size][i]));
-			compat_rmap_put(&to->rmap[size][i], compat_rmap_take(head));
-		}
+	for (i = next_head(from, 0, nr); i < nr; i = next_head(from, i + 1, nr)) {
+		WARN_ON_ONCE(compat_rmap_read(&to[i]));
+		compat_rmap_put(&to[i], compat_rmap_take(&from[i]));
 	}
+}
+
+static void copy_track(const struct kvm_memory_slot *slot,
+		       const unsigned short *from, unsigned short *to)
+{
+	const unsigned short *next = from, *end = from + slot->npages;
+
+	while ((next = memchr_inv(next, 0, (void *)end - (void *)next))) {
+		next = PTR_ALIGN_DOWN(next, sizeof(*next));
+		to[next - from] = *next;
+		if (++next == end)
+			break;
+	}
+}
+
+/**
+ * array_move() - move what is noted about a slot's pages from one array to another
+ * @slot: the slot; its shape is counted in @from
+ * @kind: of the arrays
+ * @from: where its elements begin
+ * @to: where their like begin; nothing is noted about its pages there, but for the count of a
+ *	frame that another slot has a part in
+ *
+ * Context: mmu_lock held for write, and for rmaps nobody half-way through a walk that yields
+ *	it.
+ */
+void array_move(const struct kvm_memory_slot *slot, enum array_kind kind, void *from, void *to)
+{
+	if (array_is_rmap(kind))
+		move_rmaps(slot, kind, from, to);
+	else if (array_is_lpage(kind))
+		carry_lpage_counts(slot, kind, from, to);
+	else
+		copy_track(slot, from, to);
 }

@@ -6,16 +6,19 @@
  *
  * A page fault looks its slot up first and takes mmu_lock later, so until the
  * readers of the old set are gone, old and new slots are used side by side and
- * must not disagree.  So they share: all of them use the arrays of one slot, the
- * span, and it does not matter which one a fault holds.
+ * must not disagree.  So they share: an array of a new slot is an old one, or the same
+ * memory (see array.c), wherever that can be.  Where it cannot, because an element of
+ * the one lies elsewhere in its page than that of the other, all slots use the array of
+ * one, the span, meanwhile, and it does not matter which one a fault holds.
  *
- * Where the span is a new slot, it keeps them.  Where it is an old one, the first new
- * slot takes them over, if that does not waste much; the others move to arrays of
- * their own when the old readers are gone.
+ * Where the span is a new slot, it keeps that array.  Where it is an old one, the new slots
+ * move to arrays of their own when the old readers are gone.
  */
+#include <linux/bitmap.h>
 #include <linux/slab.h>
 
 #include "arch.h"
+#include "array.h"
 #include "arrays.h"
 #include "compat/compat.h"
 #include "lpage.h"
@@ -25,17 +28,19 @@
 
 /**
  * struct arch_change - what x86 notes about a change
- * @standin: what slots lack that leave the active set
+ * @standin: what is lent to slots that have left the active set, or NULL
  * @had_rmaps: whether the VM had rmaps when the change began
  * @retired: the arrays that each of the old slots had before
- * @own: the arrays that each of the new ones is to have in the end, where it is not to
- *	have the span's
+ * @own: the arrays that each of the new ones is to have in the end
+ * @moved: for each kind of array a bit for each slot but the span, by its place on its side:
+ *	whether it uses the span's while both layouts are in use, for that and its own differ
  */
 struct arch_change {
 	struct standin *standin;
 	bool had_rmaps;
 	struct kvm_arch_memory_slot *retired;
 	struct kvm_arch_memory_slot *own;
+	unsigned long *moved;
 };
 
 /**
@@ -64,22 +69,31 @@ static bool span_is_old(const struct layout_change *c)
 	return c->span == c->old[0];
 }
 
-/*
- * Does a new slot end up with the arrays that an old span had?  The first one can: what
- * it needs is at their start, and its counts are right, for what the span does not cut and
- * the new slots do is held.  Nothing is moved then.  A small one leaves the arrays, lest
- * it keep memory that the whole span needed.
- */
-static bool takes_over(const struct layout_change *c, const struct kvm_memory_slot *new)
+/* How many slots the side has that the span is not on. */
+static unsigned int nr_parts(const struct layout_change *c)
 {
-	return span_is_old(c) && new == c->new[0] && new != c->leaving &&
-	       new->npages >= c->span->npages / 2;
+	return span_is_old(c) ? c->nr_new : c->nr_old;
 }
 
-/* Does a new slot need arrays of its own? */
-static bool needs_own(const struct layout_change *c, const struct kvm_memory_slot *new)
+static unsigned long *moved(const struct layout_change *c, enum array_kind kind)
 {
-	return new != c->leaving && !takes_over(c, new);
+	return c->arch->moved + kind * BITS_TO_LONGS(nr_parts(c));
+}
+
+static bool is_moved(const struct layout_change *c, enum array_kind kind, unsigned int part)
+{
+	return test_bit(part, moved(c, kind));
+}
+
+static bool is_any_moved(const struct layout_change *c, enum array_kind kind)
+{
+	return !bitmap_empty(moved(c, kind), nr_parts(c));
+}
+
+static bool moves_rmaps(const struct layout_change *c)
+{
+	return is_any_moved(c, ARRAY_RMAP_4K) || is_any_moved(c, ARRAY_RMAP_2M) ||
+	       is_any_moved(c, ARRAY_RMAP_1G);
 }
 
 /**
@@ -101,8 +115,10 @@ int arch_layout_begin(struct layout_change *c)
 	a->had_rmaps = c->old[0]->arch.rmap[0];
 	a->retired = kcalloc(c->nr_old, sizeof(*a->retired), GFP_KERNEL_ACCOUNT);
 	a->own = kcalloc(c->nr_new, sizeof(*a->own), GFP_KERNEL_ACCOUNT);
+	a->moved = kcalloc(NR_ARRAYS * BITS_TO_LONGS(nr_parts(c)), sizeof(*a->moved),
+			   GFP_KERNEL_ACCOUNT);
 
-	return a->retired && a->own ? 0 : -ENOMEM;
+	return a->retired && a->own && a->moved ? 0 : -ENOMEM;
 }
 
 /**
@@ -120,6 +136,7 @@ void arch_layout_end(struct layout_change *c)
 
 	if (a->standin)
 		standin_put(a->standin);
+	kfree(a->moved);
 	kfree(a->own);
 	kfree(a->retired);
 	kfree(a);
@@ -149,22 +166,6 @@ static int alloc_arrays(struct kvm *kvm, struct kvm_memory_slot *slot)
 	return kvm_call(kvm_arch_prepare_memory_region)(kvm, NULL, slot, KVM_MR_CREATE);
 }
 
-/* For any of the old slots. */
-static int get_standin(struct layout_change *c)
-{
-	unsigned long most = 0;
-	unsigned int i;
-
-	if (c->arch->standin)
-		return 0;
-
-	for (i = 0; i < c->nr_old; i++)
-		most = max(most, c->old[i]->npages);
-	c->arch->standin = standin_get(most);
-
-	return c->arch->standin ? 0 : -ENOMEM;
-}
-
 /**
  * arch_layout_admit() - make what comes ready for the active set
  * @c: the change
@@ -184,46 +185,181 @@ int arch_layout_admit(struct layout_change *c)
 	r = refuse_trackers(c->kvm);
 	write_unlock(&c->kvm->mmu_lock);
 
-	r = r ?: alloc_arrays(c->kvm, c->coming);
-	if (r)
-		return r;
+	return r ?: alloc_arrays(c->kvm, c->coming);
+}
 
-	r = get_standin(c);
-	if (r)
-		kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
+/* An array for one of several slots that an old one becomes. */
+static int prepare_part(struct layout_change *c, enum array_kind kind, unsigned int i)
+{
+	void *span = *array_of(&c->span->arch, kind), **own = array_of(&c->arch->own[i], kind);
+	struct kvm_memory_slot *new = c->new[i];
+	struct array_part part = {
+		.from = span + array_offset(c->span, kind, new->base_gfn),
+		.bytes = array_bytes(new, kind),
+	};
+
+	if (!span)
+		return 0;
+
+	/*
+	 * The first one takes over what it finds at the start, lest a copy is made; its counts are
+	 * right, for what the span does not cut and the new slots do is held.  But a small one
+	 * does not keep memory that the whole span needed.
+	 */
+	if (!i && !array_is_too_long(span, part.bytes)) {
+		*own = span;
+		return 0;
+	}
+
+	*own = array_build(part.bytes, &part, !i || array_has_own_elements(kind, new));
+	if (!*own)
+		return -ENOMEM;
+	if (!part.shared) {
+		/* It is all zero. */
+		if (array_is_lpage(kind))
+			array_reset(new, kind, *own, 0, part.bytes);
+		__set_bit(i, moved(c, kind));
+	}
+
+	return 0;
+}
+
+/* For an array to grow: what is built anew now and then costs little for each page added. */
+#define ROOM(bytes)	((bytes) / 8)
+
+/*
+ * Can the first old slot's array become that of the span?  It must be long enough, and what is
+ * behind its own elements must be either the other slots' anyway or nobody's: a piece that was
+ * cut off may share its memory.
+ */
+static bool is_enough(struct layout_change *c, enum array_kind kind, struct array_part *parts)
+{
+	void *first = *array_of(&c->old[0]->arch, kind);
+	size_t end = parts[0].bytes;
+	unsigned int i;
+
+	if (!array_reaches(first, end, array_bytes(c->span, kind)))
+		return false;
+
+	parts[0].shared = true;
+	for (i = 1; i < c->nr_old; i++) {
+		struct array_part *part = &parts[i];
+
+		part->shared = part->from && array_common(first + part->at, part->from,
+							  part->bytes) == part->bytes;
+		if (!part->shared &&
+		    !array_is_alone(first, max(end, part->at), part->at + part->bytes))
+			return false;
+		end = part->at + part->bytes;
+	}
+
+	return true;
+}
+
+static int prepare_span(struct layout_change *c, enum array_kind kind, struct array_part *parts)
+{
+	void **own = array_of(&c->arch->own[0], kind);
+	unsigned int i, nr = change_nr_there(c);
+	bool is_kept;
+	size_t end = 0;
+
+	/*
+	 * A first shadow root, or an attempt to enable tracking, that ran out of memory leaves
+	 * some slots with arrays and some without; nobody uses them then.
+	 */
+	for (i = 0; i < nr; i++) {
+		if (!*array_of(&c->old[i]->arch, kind))
+			return 0;
+	}
+
+	for (i = 0; i < c->nr_old; i++) {
+		struct kvm_memory_slot *old = c->old[i];
+
+		parts[i] = (struct array_part) {
+			.at = array_offset(c->span, kind, old->base_gfn),
+			.bytes = array_bytes(old, kind),
+		};
+		if (i < nr && (!i || array_has_own_elements(kind, old)))
+			parts[i].from = *array_of(&old->arch, kind);
+	}
+
+	is_kept = is_enough(c, kind, parts);
+	if (is_kept)
+		*own = *array_of(&c->old[0]->arch, kind);
+	else
+		*own = array_build(array_bytes(c->span, kind) + ROOM(array_bytes(c->span, kind)),
+				   parts, nr);
+	if (!*own)
+		return -ENOMEM;
+
+	for (i = 0; i < c->nr_old; i++) {
+		size_t from = max(parts[i].at, end), to = parts[i].at + parts[i].bytes;
+
+		if (!parts[i].shared) {
+			/* Else it is all zero, but for the rest of a page that is shared. */
+			if (is_kept || array_is_lpage(kind))
+				array_reset(c->span, kind, *own, from, to);
+			else
+				array_reset(c->span, kind, *own, from, min(to, PAGE_ALIGN(from)));
+			__assign_bit(i, moved(c, kind), i < nr);
+		}
+		end = to;
+	}
+
+	return 0;
+}
+
+static int prepare_kind(struct layout_change *c, enum array_kind kind, struct array_part *parts)
+{
+	unsigned int i;
+	int r = 0;
+
+	if (!span_is_old(c))
+		return prepare_span(c, kind, parts);
+
+	for (i = 0; i < c->nr_new && !r; i++) {
+		if (c->new[i] != c->leaving)
+			r = prepare_part(c, kind, i);
+	}
 
 	return r;
 }
 
 /**
- * arch_layout_prepare() - allocate the arrays of the new layout
+ * arch_layout_prepare() - make the arrays of the new layout
  * @c: the change
  *
  * Context: slots_lock and slots_arch_lock held; sleeps.
- * Return: 0, -ENOMEM, or -EINVAL for a slot beyond the highest gfn.
+ * Return: 0 or -ENOMEM.
  */
 int arch_layout_prepare(struct layout_change *c)
 {
-	unsigned int i;
-	int r;
+	struct array_part *parts;
+	enum array_kind kind;
+	int r = 0;
 
-	r = get_standin(c);
+	parts = kcalloc(c->nr_old, sizeof(*parts), GFP_KERNEL);
+	if (!parts)
+		return -ENOMEM;
+
+	for (kind = 0; kind < NR_ARRAYS && !r; kind++)
+		r = prepare_kind(c, kind, parts);
+	kfree(parts);
 	if (r)
-		return r;
+		arch_layout_unprepare(c);
 
-	for (i = 0; i < c->nr_new; i++) {
-		if (!needs_own(c, c->new[i]))
-			continue;
+	return r;
+}
 
-		r = alloc_arrays(c->kvm, c->new[i]);
-		if (r) {
-			arch_layout_unprepare(c);
-			return r;
-		}
-		c->arch->own[i] = c->new[i]->arch;
+/* Leave to a slot that goes only those of its arrays that no other slot has. */
+static void disown_arrays(struct kvm_arch_memory_slot *arch, struct kvm_arch_memory_slot *other)
+{
+	enum array_kind kind;
+
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		if (*array_of(arch, kind) == *array_of(other, kind))
+			*array_of(arch, kind) = NULL;
 	}
-
-	return 0;
 }
 
 /**
@@ -232,45 +368,16 @@ int arch_layout_prepare(struct layout_change *c)
  */
 void arch_layout_unprepare(struct layout_change *c)
 {
-	unsigned int i;
-
-	for (i = 0; i < c->nr_new; i++)
-		kvm_call(kvm_arch_free_memslot)(c->kvm, c->new[i]);
-}
-
-/*
- * Whether both layouts use the span's arrays of a kind: those that need their own must
- * have them.  A first shadow root, or an attempt to enable tracking, that ran out of memory
- * leaves some old slots with arrays while new ones get none; nobody uses them then.
- */
-static bool shares_rmaps(struct layout_change *c, const struct kvm_arch_memory_slot *span)
-{
+	enum array_kind kind;
 	unsigned int i;
 
 	for (i = 0; i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i]) && !c->arch->own[i].rmap[0])
-			return false;
+		struct kvm_arch_memory_slot *own = &c->arch->own[i];
+
+		disown_arrays(own, &c->old[0]->arch);
+		for (kind = 0; kind < NR_ARRAYS; kind++)
+			vfree(*array_of(own, kind));
 	}
-
-	return span->rmap[0];
-}
-
-static bool shares_write_track(struct layout_change *c, struct kvm_arch_memory_slot *span)
-{
-	unsigned int i;
-
-	for (i = 0; i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i]) && !*compat_write_track(&c->arch->own[i]))
-			return false;
-	}
-
-	return *compat_write_track(span);
-}
-
-/* Arrays of the span's that may be read without mmu_lock. */
-static bool shares_what_is_read(struct layout_change *c, struct kvm_arch_memory_slot *span)
-{
-	return shares_write_track(c, span) || shares_rmaps(c, span);
 }
 
 /* Where in the span's arrays a slot's begin. */
@@ -278,66 +385,33 @@ static struct kvm_arch_memory_slot part_of_span(struct layout_change *c,
 						struct kvm_arch_memory_slot *span,
 						const struct kvm_memory_slot *slot)
 {
-	bool track = shares_write_track(c, span), rmaps = shares_rmaps(c, span);
 	struct kvm_arch_memory_slot part = {};
-	unsigned long index;
-	int size;
+	enum array_kind kind;
 
-	for (size = 0; size < KVM_NR_PAGE_SIZES; size++) {
-		index = lpage_index(c->span, slot->base_gfn, PG_LEVEL_4K + size);
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		void *array = *array_of(span, kind);
 
-		if (size)
-			part.lpage_info[size - 1] = span->lpage_info[size - 1] + index;
-		else if (track)
-			*compat_write_track(&part) = *compat_write_track(span) + index;
-
-		if (rmaps)
-			part.rmap[size] = span->rmap[size] + index;
+		if (array)
+			*array_of(&part, kind) =
+				array + array_offset(c->span, kind, slot->base_gfn);
 	}
 
 	return part;
 }
 
-/* Stand-ins for the arrays that a slot lacks which is about to leave the active set. */
-static void lend_standin(const struct standin *standin, struct kvm_arch_memory_slot *arch)
-{
-	int i;
-
-	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
-		if (!arch->rmap[i])
-			arch->rmap[i] = standin->rmap;
-	}
-	if (!*compat_write_track(arch))
-		WRITE_ONCE(*compat_write_track(arch), standin->write_track);
-}
-
-/* Take them back, lest they be freed with the slot. */
+/* Take stand-ins back, lest they be freed with the slot. */
 static void return_standin(const struct standin *standin, struct kvm_arch_memory_slot *arch)
 {
 	int i;
+
+	if (!standin)
+		return;
 
 	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
 		if (arch->rmap[i] == standin->rmap)
 			arch->rmap[i] = NULL;
 	}
 	if (*compat_write_track(arch) == standin->write_track)
-		*compat_write_track(arch) = NULL;
-}
-
-/* Leave to a slot that goes only those of its arrays that no other slot has. */
-static void disown_arrays(struct kvm_arch_memory_slot *arch, struct kvm_arch_memory_slot *other)
-{
-	int i;
-
-	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
-		if (arch->rmap[i] == other->rmap[i])
-			arch->rmap[i] = NULL;
-	}
-	for (i = 0; i < KVM_NR_PAGE_SIZES - 1; i++) {
-		if (arch->lpage_info[i] == other->lpage_info[i])
-			arch->lpage_info[i] = NULL;
-	}
-	if (*compat_write_track(arch) == *compat_write_track(other))
 		*compat_write_track(arch) = NULL;
 }
 
@@ -400,47 +474,75 @@ static int lock_mmu(struct kvm *kvm, bool moves_rmaps, bool can_fail)
 	return 0;
 }
 
-/* Do new slots, which are live, leave an old span's rmaps for their own? */
-static bool leave_rmaps_of_span(struct layout_change *c)
+/* Can anything but a slot's shape be in its counts? */
+static bool may_be_counted(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
-	unsigned int i;
-
-	if (!span_is_old(c) || !shares_rmaps(c, &c->arch->retired[0]))
-		return false;
-
-	for (i = 0; i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i]))
-			return true;
-	}
-
-	return false;
+	return kvm->arch.indirect_shadow_pages || *compat_write_track(&slot->arch);
 }
 
-/* Is anything counted about a live slot but its shape? */
-static bool has_counted(struct kvm *kvm, struct kvm_memory_slot *slot)
+/* Move what is noted about a live slot's pages from one array to another. */
+static void move_array(struct kvm *kvm, struct kvm_memory_slot *slot, enum array_kind kind,
+		       void *from, void *to)
 {
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return kvm->arch.indirect_shadow_pages || arrays_track_writes(slot);
+	if (!array_is_lpage(kind) || may_be_counted(kvm, slot))
+		array_move(slot, kind, from, to);
 }
 
-/* Move what is noted about a live slot's pages from one set of arrays to another. */
-static void move_arrays(struct layout_change *c, struct kvm_memory_slot *slot,
-			struct kvm_arch_memory_slot *from, struct kvm_arch_memory_slot *to)
+/* The old slots use the span's arrays, where these differ from their own. */
+static void share_span(struct layout_change *c, unsigned int i)
 {
-	if (has_counted(c->kvm, slot))
-		arrays_carry_counts(slot, from, to);
-	if (from->rmap[0] && to->rmap[0])
-		arrays_move_rmaps(slot, from, to);
+	struct kvm_memory_slot *old = c->old[i];
+	struct kvm_arch_memory_slot arch = old->arch, part;
+	enum array_kind kind;
+
+	part = part_of_span(c, &c->arch->own[0], old);
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		/* What the span does not get, nobody may rely on. */
+		if (!*array_of(&part, kind) && old != c->coming)
+			*array_of(&arch, kind) = NULL;
+		if (!is_moved(c, kind, i))
+			continue;
+
+		move_array(c->kvm, old, kind, *array_of(&arch, kind), *array_of(&part, kind));
+		*array_of(&arch, kind) = *array_of(&part, kind);
+	}
+
+	publish_arrays(old, &arch);
 }
 
-/* What cuts and mergers added too much to a slot's counts goes when nothing is counted. */
-static void forget_counts(struct kvm *kvm, struct kvm_memory_slot *slot)
+/* A new slot has its own arrays, or the span's where these differ. */
+static void share_part(struct layout_change *c, unsigned int i)
 {
-	bool was_possible = slot->arch.rmap[0] || *compat_write_track(&slot->arch);
+	struct kvm_memory_slot *new = c->new[i];
+	enum array_kind kind;
 
-	if (was_possible && !has_counted(kvm, slot))
-		arrays_reset_counts(slot);
+	new->arch = part_of_span(c, &c->span->arch, new);
+	for (kind = 0; kind < NR_ARRAYS && new != c->leaving; kind++) {
+		if (!is_moved(c, kind, i))
+			*array_of(&new->arch, kind) = *array_of(&c->arch->own[i], kind);
+	}
+}
+
+static void hold_cuts(struct layout_change *c)
+{
+	enum array_kind kind;
+
+	for (kind = ARRAY_LPAGE_2M; kind <= ARRAY_LPAGE_1G; kind++) {
+		/* Those of old slots are in what they share with the span. */
+		lpage_hold(c->span, array_level(kind), c->old, c->nr_old,
+			   span_is_old(c) ? NULL : moved(c, kind), 1);
+		lpage_hold(c->span, array_level(kind), c->new, c->nr_new, NULL, 1);
+	}
+}
+
+static void release_old_cuts(struct layout_change *c)
+{
+	enum array_kind kind;
+
+	for (kind = ARRAY_LPAGE_2M; kind <= ARRAY_LPAGE_1G; kind++)
+		lpage_hold(c->span, array_level(kind), c->old, c->nr_old, NULL, -1);
 }
 
 /**
@@ -455,7 +557,6 @@ static void forget_counts(struct kvm *kvm, struct kvm_memory_slot *slot)
  */
 int arch_layout_share(struct layout_change *c)
 {
-	struct kvm_arch_memory_slot part, span = c->span->arch;
 	struct kvm *kvm = c->kvm;
 	bool flush = false;
 	unsigned int i;
@@ -463,34 +564,28 @@ int arch_layout_share(struct layout_change *c)
 
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	r = lock_mmu(kvm, !span_is_old(c) && shares_rmaps(c, &span), true) ?: refuse_trackers(kvm);
+	r = lock_mmu(kvm, !span_is_old(c) && moves_rmaps(c), true) ?: refuse_trackers(kvm);
 	if (r) {
 		write_unlock(&kvm->mmu_lock);
 		return r;
 	}
 
-	lpage_hold(c->span, c->old, c->nr_old, 1);
-	lpage_hold(c->span, c->new, c->nr_new, 1);
+	for (i = 0; i < c->nr_old; i++)
+		c->arch->retired[i] = c->old[i]->arch;
+	if (!span_is_old(c))
+		c->span->arch = c->arch->own[0];
+
+	hold_cuts(c);
 
 	for (i = 1; i < c->nr_new; i++)
 		flush |= zap_at_cut(kvm, c->old[0], c->new[i]->base_gfn);
 	if (flush)
 		kvm_call(kvm_flush_remote_tlbs)(kvm);
 
-	for (i = 0; i < c->nr_new; i++) {
-		if (c->new[i] != c->span)
-			c->new[i]->arch = part_of_span(c, &span, c->new[i]);
-	}
-
-	for (i = 0; i < c->nr_old; i++) {
-		c->arch->retired[i] = c->old[i]->arch;
-		part = part_of_span(c, &span, c->old[i]);
-		/* Of what comes, there is nothing to be moved. */
-		if (!span_is_old(c) && c->old[i] != c->coming)
-			move_arrays(c, c->old[i], &c->arch->retired[i], &part);
-		lend_standin(c->arch->standin, &part);
-		publish_arrays(c->old[i], &part);
-	}
+	for (i = 0; span_is_old(c) && i < c->nr_new; i++)
+		share_part(c, i);
+	for (i = 0; !span_is_old(c) && i < c->nr_old; i++)
+		share_span(c, i);
 
 	write_unlock(&kvm->mmu_lock);
 
@@ -515,18 +610,52 @@ void arch_layout_quiesce(struct layout_change *c)
 	write_unlock(&c->kvm->mmu_lock);
 }
 
-/*
- * In pages, before mmu_lock is yielded.  KVM could do that by itself, but not with rmaps
- * (6.1), and without a flush of what an earlier call has zapped.
- */
+/* In pages, how far to go before mmu_lock may be yielded: with rmaps, not all kernels do that. */
 #define ZAP_STEP	((gfn_t)SZ_64M >> PAGE_SHIFT)
+
+/* Zap a range of a slot that has rmaps.  KVM goes through all their heads, and takes its time. */
+static bool zap_step(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
+{
+	/* Of mappings in the TDP MMU they do not know. */
+	if (!compat_has_tdp_roots(kvm) && slot->arch.rmap[0])
+		gfn = arrays_next_mapped(slot, gfn, end);
+
+	return gfn < end && unmap_range(kvm, slot, gfn, end, false);
+}
+
+static void zap_in_steps(struct kvm *kvm, struct kvm_memory_slot *slot)
+{
+	gfn_t gfn, next, end = slot->base_gfn + slot->npages;
+	bool flush = false, zapped;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	for (gfn = slot->base_gfn; gfn < end; gfn = next) {
+		next = min(gfn + ZAP_STEP, end);
+		zapped = zap_step(kvm, slot, gfn, next);
+		flush |= zapped;
+		/* One flush is for many steps, unless somebody waits. */
+		if (next < end && zapped && !rwlock_needbreak(&kvm->mmu_lock) && !need_resched())
+			continue;
+
+		if (flush)
+			kvm_call(kvm_flush_remote_tlbs)(kvm);
+		flush = false;
+		if (next < end) {
+			write_unlock(&kvm->mmu_lock);
+			cond_resched();
+			write_lock(&kvm->mmu_lock);
+		}
+	}
+}
 
 /**
  * arch_layout_zap() - take the mappings of a new slot from the vCPUs
  * @c: the change; @c->zap is the slot
  *
  * No mapping can be made from an old slot any more, so what is zapped stays so, or
- * comes back as the new slot allows.
+ * comes back as the new slot allows.  Whatever was zapped is flushed before anybody else gets
+ * mmu_lock.
  *
  * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
  *	write, and yields it.
@@ -534,19 +663,13 @@ void arch_layout_quiesce(struct layout_change *c)
 void arch_layout_zap(struct layout_change *c)
 {
 	struct kvm_memory_slot *slot = c->zap;
-	gfn_t gfn, end = slot->base_gfn + slot->npages;
 	struct kvm *kvm = c->kvm;
 
 	write_lock(&kvm->mmu_lock);
-	for (gfn = slot->base_gfn; gfn < end; gfn += ZAP_STEP) {
-		/* Whatever was zapped is flushed before anybody else gets the lock. */
-		unmap_range(kvm, slot, gfn, min(gfn + ZAP_STEP, end), false);
-		if (rwlock_needbreak(&kvm->mmu_lock) || need_resched()) {
-			kvm_call(kvm_flush_remote_tlbs)(kvm);
-			cond_resched_rwlock_write(&kvm->mmu_lock);
-		}
-	}
-	kvm_call(kvm_flush_remote_tlbs)(kvm);
+	if (has_rmaps(c))
+		zap_in_steps(kvm, slot);
+	else if (unmap_range(kvm, slot, slot->base_gfn, slot->base_gfn + slot->npages, true))
+		kvm_call(kvm_flush_remote_tlbs)(kvm);
 	write_unlock(&kvm->mmu_lock);
 }
 
@@ -590,20 +713,73 @@ void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot)
 }
 
 /* Move a new slot, which is live, from its part of the span's arrays to its own. */
-static void move_to_own(struct layout_change *c, struct kvm_memory_slot *slot,
-			struct kvm_arch_memory_slot own)
+static void move_to_own(struct layout_change *c, unsigned int i)
 {
-	struct kvm_arch_memory_slot part = part_of_span(c, &c->arch->retired[0], slot);
-
-	move_arrays(c, slot, &part, &own);
-
+	struct kvm_arch_memory_slot *own = &c->arch->own[i], part;
+	struct kvm_memory_slot *new = c->new[i];
 	/* What it did not share, KVM may have given it with the first shadow root. */
-	if (!part.rmap[0])
-		memcpy(own.rmap, slot->arch.rmap, sizeof(own.rmap));
-	if (!*compat_write_track(&part))
-		*compat_write_track(&own) = *compat_write_track(&slot->arch);
+	struct kvm_arch_memory_slot arch = new->arch;
+	enum array_kind kind;
 
-	publish_arrays(slot, &own);
+	part = part_of_span(c, &c->arch->retired[0], new);
+	for (kind = 0; kind < NR_ARRAYS; kind++) {
+		if (!is_moved(c, kind, i))
+			continue;
+
+		move_array(c->kvm, new, kind, *array_of(&part, kind), *array_of(own, kind));
+		*array_of(&arch, kind) = *array_of(own, kind);
+	}
+
+	publish_arrays(new, &arch);
+}
+
+/*
+ * What cuts and mergers added too much to the count of a frame goes when nothing else is
+ * counted there.
+ */
+static void trim_count(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	int level;
+
+	if (kvm->arch.indirect_shadow_pages || compat_has_external_tracker(kvm))
+		return;
+
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		struct kvm_lpage_info *info = lpage_info(slot, gfn, level);
+		int count = lpage_cut(slot, gfn, level);
+
+		if (info->disallow_lpage > count && !arrays_track_writes(slot, gfn, level))
+			info->disallow_lpage = count;
+	}
+}
+
+static void trim_counts(struct layout_change *c)
+{
+	unsigned int i;
+
+	for (i = 1; !span_is_old(c) && i < c->nr_old; i++) {
+		trim_count(c->kvm, c->span, c->old[i]->base_gfn - 1);
+		trim_count(c->kvm, c->span, c->old[i]->base_gfn);
+	}
+
+	for (i = 0; i < change_nr_kept(c); i++) {
+		trim_count(c->kvm, c->new[i], c->new[i]->base_gfn);
+		trim_count(c->kvm, c->new[i], c->new[i]->base_gfn + c->new[i]->npages - 1);
+	}
+}
+
+/* Do new slots leave arrays of the span's, which go, that may be read without mmu_lock? */
+static bool leaves_what_is_read(struct layout_change *c)
+{
+	enum array_kind kind;
+
+	for (kind = 0; span_is_old(c) && kind < NR_ARRAYS; kind++) {
+		if (!array_is_lpage(kind) && is_any_moved(c, kind) &&
+		    *array_of(&c->arch->own[0], kind) != *array_of(&c->arch->retired[0], kind))
+			return true;
+	}
+
+	return false;
 }
 
 /**
@@ -619,55 +795,92 @@ static void move_to_own(struct layout_change *c, struct kvm_memory_slot *slot,
 void arch_layout_settle(struct layout_change *c)
 {
 	struct kvm *kvm = c->kvm;
-	bool moved = false;
 	unsigned int i;
 
 	mutex_lock(&kvm->slots_arch_lock);
-	lock_mmu(kvm, leave_rmaps_of_span(c), false);
+	lock_mmu(kvm, span_is_old(c) && moves_rmaps(c), false);
 
 	if (!span_is_old(c))
-		lpage_hold(c->span, c->old, c->nr_old, -1);
-
-	for (i = 0; span_is_old(c) && i < c->nr_new; i++) {
-		if (needs_own(c, c->new[i])) {
-			move_to_own(c, c->new[i], c->arch->own[i]);
-			moved = true;
-		} else if (takes_over(c, c->new[i])) {
-			forget_counts(kvm, c->new[i]);
-		}
-	}
+		release_old_cuts(c);
+	for (i = 0; span_is_old(c) && i < change_nr_kept(c); i++)
+		move_to_own(c, i);
+	trim_counts(c);
 
 	write_unlock(&kvm->mmu_lock);
 	mutex_unlock(&kvm->slots_arch_lock);
 
 	/*
 	 * Others may be reading what a slot has just moved away from, faults the counts and
-	 * those who age pages the rmaps, unless these stay, with the first slot.  Where a slot
-	 * leaves, they are gone when it has.
+	 * those who age pages the rmaps.  Where a slot leaves, they are gone when it has.
 	 */
-	if (moved && shares_what_is_read(c, &c->arch->retired[0]) && !takes_over(c, c->new[0]) &&
-	    !c->leaving)
+	if (leaves_what_is_read(c) && !c->leaving)
 		synchronize_srcu_expedited(&kvm->srcu);
 }
 
 /**
- * arch_layout_dismiss() - make an invalid slot ready to leave the active set
- * @c: the change
- * @slot: the slot
+ * arch_layout_lacks_arrays() - would a first shadow root miss arrays of slots that have left?
+ * @slots: the slots, which have just left the active set
+ * @nr: how many
  *
- * It was in the active set for a while, so that a first shadow root has either given
- * it arrays or is still to come, and will pass it over then.
- *
- * Context: slots_lock and slots_arch_lock held, the latter until the slot has left.  Takes
- *	mmu_lock for write.
+ * Context: slots_arch_lock held.
  */
-void arch_layout_dismiss(struct layout_change *c, struct kvm_memory_slot *slot)
+bool arch_layout_lacks_arrays(struct kvm_memory_slot *const *slots, unsigned int nr)
 {
-	lockdep_assert_held(&c->kvm->slots_arch_lock);
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		if (!slots[i]->arch.rmap[0] || !*compat_write_track(&slots[i]->arch))
+			return true;
+	}
+
+	return false;
+}
+
+static void lend_standin(const struct standin *standin, struct kvm_arch_memory_slot *arch)
+{
+	int i;
+
+	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
+		if (!arch->rmap[i])
+			arch->rmap[i] = standin->rmap;
+	}
+	if (!*compat_write_track(arch))
+		WRITE_ONCE(*compat_write_track(arch), standin->write_track);
+}
+
+/**
+ * arch_layout_lend() - make slots that have left ready for a first shadow root
+ * @c: the change
+ * @slots: the slots, some of which lack arrays, and may be in use for long
+ * @nr: how many
+ * @at_any_cost: whether what is to be lent may have to be made first
+ *
+ * Context: slots_lock and slots_arch_lock held.  Takes mmu_lock for write; sleeps.
+ * Return: false where nothing is at hand, or there is no memory.
+ */
+bool arch_layout_lend(struct layout_change *c, struct kvm_memory_slot *const *slots,
+		      unsigned int nr, bool at_any_cost)
+{
+	struct arch_change *a = c->arch;
+	unsigned long most = 0;
+	unsigned int i;
+
+	/* What leaves is in one of them. */
+	for (i = 0; i < c->nr_old; i++)
+		most = max(most, c->old[i]->npages);
+	if (!a->standin)
+		a->standin = standin_at_hand(most);
+	if (!a->standin && at_any_cost)
+		a->standin = standin_create(most);
+	if (!a->standin)
+		return false;
 
 	write_lock(&c->kvm->mmu_lock);
-	lend_standin(c->arch->standin, &slot->arch);
+	for (i = 0; i < nr; i++)
+		lend_standin(a->standin, &slots[i]->arch);
 	write_unlock(&c->kvm->mmu_lock);
+
+	return true;
 }
 
 /**
@@ -692,8 +905,8 @@ void arch_layout_retire(struct layout_change *c)
 	for (i = 0; i < c->nr_old; i++)
 		c->old[i]->arch = c->arch->retired[i];
 
-	if (takes_over(c, c->new[0]))
-		disown_arrays(&c->old[0]->arch, &c->new[0]->arch);
+	/* What the first new slot took over. */
+	disown_arrays(&c->old[0]->arch, &c->arch->own[0]);
 }
 
 /**

@@ -17,7 +17,7 @@ bool lpage_cut(const struct kvm_memory_slot *slot, gfn_t gfn, int level)
 	gfn_t mask = KVM_PAGES_PER_HPAGE(level) - 1;
 	gfn_t first = gfn & ~mask;
 
-	return ((slot->base_gfn ^ (slot->userspace_addr >> PAGE_SHIFT)) & mask) ||
+	return lpage_is_misaligned(slot, level) ||
 	       first < slot->base_gfn ||
 	       first + mask >= slot->base_gfn + slot->npages;
 }
@@ -25,8 +25,11 @@ bool lpage_cut(const struct kvm_memory_slot *slot, gfn_t gfn, int level)
 /**
  * lpage_hold() - keep huge mappings off frames that slots cut, though their span does not
  * @span: a slot that covers the others; its counts change
+ * @level: of the mappings
  * @slots: those others, by gfn
  * @nr: how many
+ * @only: a bit for each of those that are meant, for the others' cuts are in these counts
+ *	anyway; or NULL for all
  * @delta: 1 to hold them off, -1 to end that
  *
  * While two layouts are in use, a frame that either of them cuts must not be
@@ -34,27 +37,24 @@ bool lpage_cut(const struct kvm_memory_slot *slot, gfn_t gfn, int level)
  *
  * Context: mmu_lock held for write, where anybody else knows the counts.
  */
-void lpage_hold(const struct kvm_memory_slot *span,
-		struct kvm_memory_slot *const *slots, unsigned int nr, int delta)
+void lpage_hold(const struct kvm_memory_slot *span, int level,
+		struct kvm_memory_slot *const *slots, unsigned int nr,
+		const unsigned long *only, int delta)
 {
-	int level;
+	struct kvm_lpage_info *last = NULL;
+	unsigned int i;
 
-	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		struct kvm_lpage_info *last = NULL;
-		unsigned int i;
+	for (i = 0; i < 2 * nr; i++) {
+		const struct kvm_memory_slot *slot = slots[i / 2];
+		gfn_t gfn = slot->base_gfn + (i % 2 ? slot->npages - 1 : 0);
+		struct kvm_lpage_info *info = lpage_info(span, gfn, level);
 
-		for (i = 0; i < 2 * nr; i++) {
-			const struct kvm_memory_slot *slot = slots[i / 2];
-			gfn_t gfn = slot->base_gfn + (i % 2 ? slot->npages - 1 : 0);
-			struct kvm_lpage_info *info = lpage_info(span, gfn, level);
+		/* One reason for a frame that holds several ends. */
+		if (info == last || !lpage_cut(slot, gfn, level) || lpage_cut(span, gfn, level))
+			continue;
 
-			/* One reason for a frame that holds several ends. */
-			if (info == last || !lpage_cut(slot, gfn, level) ||
-			    lpage_cut(span, gfn, level))
-				continue;
-
+		if (!only || test_bit(i / 2, only))
 			info->disallow_lpage += delta;
-			last = info;
-		}
+		last = info;
 	}
 }

@@ -33,8 +33,20 @@ static inline struct kvm_lpage_info *lpage_info(const struct kvm_memory_slot *sl
 	return &slot->arch.lpage_info[level - PG_LEVEL_2M][lpage_index(slot, gfn, level)];
 }
 
+/**
+ * lpage_is_misaligned() - do guest and host addresses rule out all huge mappings?
+ * @slot: the slot
+ * @level: of the mappings
+ */
+static inline bool lpage_is_misaligned(const struct kvm_memory_slot *slot, int level)
+{
+	return (slot->base_gfn ^ (slot->userspace_addr >> PAGE_SHIFT)) &
+	       (KVM_PAGES_PER_HPAGE(level) - 1);
+}
+
 bool lpage_cut(const struct kvm_memory_slot *slot, gfn_t gfn, int level);
-void lpage_hold(const struct kvm_memory_slot *span,
-		struct kvm_memory_slot *const *slots, unsigned int nr, int delta);
+void lpage_hold(const struct kvm_memory_slot *span, int level,
+		struct kvm_memory_slot *const *slots, unsigned int nr,
+		const unsigned long *only, int delta);
 
 #endif /* _MEMSLOT_OPS_LPAGE_H */

@@ -4,8 +4,8 @@
  * slots_arch_lock is free.  From then on KVM takes for granted that every slot
  * has rmaps and write-tracking counts, and gives them to the slots of the active
  * set.  A reader that still holds a slot of the set before would follow a NULL
- * pointer: a host oops that a guest can time.  So slots that lack these arrays
- * get stand-ins before they leave:
+ * pointer: a host oops that a guest can time.  So before that lock is released, slots that
+ * have left and lack these arrays get stand-ins:
  *
  * - rmap heads that are empty: an aging notifier finds nothing to age;
  * - write-tracking counts that are *not* 0: a stale fault takes the page for
@@ -14,27 +14,92 @@
  *   back.
  *
  * Nobody writes to them: that takes a shadow root, and whoever has one started
- * reading after the swap.  They are one page each, mapped repeatedly and
- * read-only, 5 MiB of host page tables for each TiB of the largest slot seen;
- * and the same for all VMs, so that only a slot larger than any before costs
- * more than a reference.
+ * reading after the swap.  So the same ones serve all slots that are not larger than they are.
+ * For larger slots it would cost too much to have them at hand: there slots_arch_lock is
+ * kept until the readers are gone, as a rule.  But one may wait for that lock itself, or sleep
+ * until user space has resolved a page fault; then stand-ins are made.
+ *
+ * They are one page each, mapped repeatedly: 5 MiB of host page tables
+ * for each TiB of the largest slot, which vmalloc keeps for later use.
  */
 #include <linux/mm.h>
-#include <linux/mutex.h>
 #include <linux/overflow.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
 #include "standin.h"
 
-static DEFINE_MUTEX(standin_mutex);
-static struct standin *standin_largest;	/* protected by standin_mutex */
+/* In pages, the slots that those at hand serve: 64 GiB, for 320 KiB of host page tables. */
+#define NPAGES_AT_HAND	(64UL * SZ_1G >> PAGE_SHIFT)
 
 static struct page *page_of_zeros;
 static struct page *page_of_ones;
+static struct standin *at_hand;
+
+static void *map_repeatedly(struct page *page, unsigned long nr)
+{
+	struct page **pages;
+	unsigned long i;
+	void *addr;
+
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+
+	for (i = 0; i < nr; i++)
+		pages[i] = page;
+
+	/* vmap() would not map more pages than the host has. */
+	addr = vm_map_ram(pages, nr, NUMA_NO_NODE);
+	kvfree(pages);
+
+	return addr;
+}
+
+static unsigned long nr_pages(unsigned long npages, size_t size)
+{
+	return DIV_ROUND_UP(npages * size, PAGE_SIZE);
+}
+
+static void standin_destroy(struct standin *standin)
+{
+	if (standin->rmap)
+		vm_unmap_ram(standin->rmap, nr_pages(standin->npages, sizeof(*standin->rmap)));
+	if (standin->write_track)
+		vm_unmap_ram(standin->write_track,
+			     nr_pages(standin->npages, sizeof(*standin->write_track)));
+	kfree(standin);
+}
 
 /**
- * standin_init() - allocate the pages that all stand-ins are made of
+ * standin_create() - make stand-ins that are long enough
+ * @npages: pages of the largest slot that needs them, not 0
+ *
+ * Context: Sleeps.
+ * Return: the stand-ins, or NULL where there is no memory.
+ */
+struct standin *standin_create(unsigned long npages)
+{
+	struct standin *standin = kzalloc(sizeof(*standin), GFP_KERNEL);
+
+	if (!standin)
+		return NULL;
+
+	standin->npages = npages;
+	standin->rmap = map_repeatedly(page_of_zeros, nr_pages(npages, sizeof(*standin->rmap)));
+	standin->write_track = map_repeatedly(page_of_ones,
+					      nr_pages(npages, sizeof(*standin->write_track)));
+	if (!standin->rmap || !standin->write_track) {
+		standin_destroy(standin);
+		return NULL;
+	}
+
+	return standin;
+}
+
+/**
+ * standin_init() - make the stand-ins that are at hand
  *
  * Context: Module initialisation.
  * Return: 0 or -ENOMEM.
@@ -50,6 +115,12 @@ int standin_init(void)
 
 	memset(page_address(page_of_ones), 0xff, PAGE_SIZE);
 
+	at_hand = standin_create(NPAGES_AT_HAND);
+	if (!at_hand) {
+		standin_exit();
+		return -ENOMEM;
+	}
+
 	return 0;
 }
 
@@ -60,123 +131,33 @@ int standin_init(void)
  */
 void standin_exit(void)
 {
-	if (standin_largest)
-		standin_put(standin_largest);
+	if (at_hand)
+		standin_destroy(at_hand);
 	if (page_of_zeros)
 		__free_page(page_of_zeros);
 	if (page_of_ones)
 		__free_page(page_of_ones);
 }
 
-static void *map_repeatedly(struct page *page, size_t bytes)
-{
-	unsigned long i, nr_pages = DIV_ROUND_UP(bytes, PAGE_SIZE);
-	struct page **pages;
-	void *addr;
-
-	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
-	if (!pages)
-		return NULL;
-
-	for (i = 0; i < nr_pages; i++)
-		pages[i] = page;
-
-	addr = vmap(pages, nr_pages, VM_MAP, PAGE_KERNEL_RO);
-	kvfree(pages);
-
-	return addr;
-}
-
-static void standin_free(struct kref *ref)
-{
-	struct standin *standin = container_of(ref, struct standin, ref);
-
-	vunmap(standin->rmap);
-	vunmap(standin->write_track);
-	kfree(standin);
-}
-
-static struct standin *standin_alloc(unsigned long npages)
-{
-	struct standin *standin;
-
-	standin = kzalloc(sizeof(*standin), GFP_KERNEL);
-	if (!standin)
-		return NULL;
-
-	kref_init(&standin->ref);
-	standin->npages = npages;
-	standin->rmap = map_repeatedly(page_of_zeros, array_size(npages, sizeof(*standin->rmap)));
-	if (standin->rmap)
-		standin->write_track = map_repeatedly(page_of_ones,
-						      array_size(npages,
-								 sizeof(*standin->write_track)));
-	if (!standin->write_track) {
-		standin_free(&standin->ref);
-		return NULL;
-	}
-
-	return standin;
-}
-
-/* The largest there is, if it will do. */
-static struct standin *standin_try_get(unsigned long npages)
-{
-	struct standin *standin = NULL;
-
-	mutex_lock(&standin_mutex);
-	if (standin_largest && standin_largest->npages >= npages) {
-		standin = standin_largest;
-		kref_get(&standin->ref);
-	}
-	mutex_unlock(&standin_mutex);
-
-	return standin;
-}
-
 /**
- * standin_get() - get stand-ins that are long enough
- * @npages: pages of the largest slot that needs them, not 0
+ * standin_at_hand() - stand-ins that need not be made
+ * @npages: pages of the largest slot that needs them
  *
- * Context: Sleeps.
- * Return: the stand-ins, to be given back with standin_put(), or NULL where
- *	there is no memory.
+ * Return: the stand-ins, or NULL where they are not long enough.
  */
-struct standin *standin_get(unsigned long npages)
+struct standin *standin_at_hand(unsigned long npages)
 {
-	struct standin *standin, *smaller = NULL;
-
-	standin = standin_try_get(npages);
-	if (standin)
-		return standin;
-
-	/* With room for a slot that grows; vmap() may have no room for that, though. */
-	standin = standin_alloc(roundup_pow_of_two(npages)) ?: standin_alloc(npages);
-	if (!standin)
-		return NULL;
-
-	mutex_lock(&standin_mutex);
-	if (!standin_largest || standin_largest->npages < standin->npages) {
-		smaller = standin_largest;
-		standin_largest = standin;
-		kref_get(&standin->ref);
-	}
-	mutex_unlock(&standin_mutex);
-
-	if (smaller)
-		standin_put(smaller);
-
-	return standin;
+	return npages <= at_hand->npages ? at_hand : NULL;
 }
 
 /**
- * standin_put() - give stand-ins back
- * @standin: as standin_get() returned it; no slot that anybody can reach may
- *	refer to its arrays
+ * standin_put() - be done with stand-ins
+ * @standin: no slot that anybody can reach may refer to its arrays
  *
  * Context: Sleeps.
  */
 void standin_put(struct standin *standin)
 {
-	kref_put(&standin->ref, standin_free);
+	if (standin != at_hand)
+		standin_destroy(standin);
 }
