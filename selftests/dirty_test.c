@@ -1246,6 +1246,24 @@ TEST_F(ring, address_spaces_are_apart)
 	reset_rings(w);
 }
 
+/* What left is not taken for what comes, though both have that number. */
+TEST_F(ring, removed_is_not_what_comes)
+{
+	struct world *w = &self->w;
+	struct kvm_dirty_gfn *e = ring_entry(probe_vcpu(w->p, 0), 0);
+
+	make_before(w, SHRINK, CUT);
+	write_page(w, 0, CUT + 1);
+	succeeds(do_op(w, SHRINK, CUT, NULL), SHRINK);
+	succeeds(slot_grow(w->dev, WHOLE, RANGE), GROW);
+	TEST_ASSERT(e->slot == RING_NO_SLOT && e->offset == 1,
+		    "after SHRINK and GROW, an entry of what left is page %#llx of slot %#x",
+		    e->offset, e->slot);
+	harvest(w, 0, 1);
+	reset_rings(w);
+	assert_logs(w, GROW, CUT, 0, CUT + 1, w->index[0]);
+}
+
 /* Entries keep up with one operation after the other until they are reset. */
 TEST_F(ring, entries_go_through_many_operations)
 {

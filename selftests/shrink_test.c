@@ -214,6 +214,25 @@ static void assert_canary(const char *tail, size_t size, int canary,
 			    when, i);
 }
 
+/* As the same of SET_READONLY says, no access tells; but KVM counts. */
+TEST_F(tail, flushes_what_was_mapped)
+{
+	struct kvm_vm *vm = probe_vm(self->p);
+	uint64_t flushes;
+	int id;
+
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, TAIL_RANGE, self->mem);
+	for (id = 0; id < TAIL_VCPUS; id++)
+		probe_loop(self->p, id, PROBE_WRITE, PROBE_GPA, TAIL_PAGES);
+	probe_wait(self->p, 1);
+	probe_stop(self->p);
+
+	flushes = vm_stat(vm, FLUSHES);
+	assert_shrink(self->dev, PROBE_SLOT, TAIL_PAGES - HUGE_PAGES);
+	TEST_ASSERT(vm_stat(vm, FLUSHES) > flushes, "what was mapped was not flushed");
+	slot_must_set(vm, PROBE_SLOT, 0, PROBE_GPA, 0, NULL);
+}
+
 /* All vCPUs write to all pages before, during and after. */
 TEST_F(tail, is_out_of_reach_on_return)
 {

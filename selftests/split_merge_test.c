@@ -412,7 +412,7 @@ TEST(giant_page)
 
 /* ------------------------------------------------------------- afterwards */
 
-#define PIECES_RANGE	(8UL << 20)
+#define PIECES_RANGE	(12UL << 20)
 #define PIECES_PAGES	(PIECES_RANGE / PAGE_SIZE)
 
 FIXTURE(pieces) {
@@ -703,6 +703,55 @@ TEST_F(pieces, hole)
 	TEST_ASSERT(!probe_exits(self->p).reads,
 		    "the first piece blinked: %lu MMIO exits",
 		    probe_exits(self->p).reads);
+}
+
+/*
+ * A piece may have arrays that are the same memory as the predecessor's, if that is large
+ * enough to keep those of the whole, behind its end. When it has grown, some of that is other
+ * memory: to merge the two must not take the rest for free.
+ */
+static void regrow_and_merge(struct probe *p, int dev, char *mem, bool by_kvm)
+{
+	const uint64_t frame = HUGE_SIZE / PAGE_SIZE;
+	const struct cuts c = {
+		.nr = 3,
+		.page = { 0, 4 * frame, 5 * frame, PIECES_PAGES },
+		.slot = { PROBE_SLOT, 13, 11 },
+	};
+	struct kvm_vm *vm = probe_vm(p);
+	uint64_t page, faults;
+
+	assert_split(dev, &c);
+	if (by_kvm)
+		slot_must_set(vm, c.slot[2], 0, piece_gpa(&c, 2), 0,
+			      mem + c.page[2] * PAGE_SIZE);
+	else
+		TEST_ASSERT_EQ(slot_shrink(dev, c.slot[2], 0, NULL), 0);
+	TEST_ASSERT_EQ(slot_grow(dev, c.slot[1], PIECES_RANGE - 4 * HUGE_SIZE),
+		       0);
+	for (page = 0; page < PIECES_PAGES; page++)
+		TEST_ASSERT_EQ(probe_read(p, PROBE_GPA + page * PAGE_SIZE), page);
+	faults = probe_faults(p);
+	TEST_ASSERT_EQ(slot_merge(dev, c.slot[0], 1, &c.slot[1]), 0);
+	for (page = 0; page < PIECES_PAGES; page++)
+		TEST_ASSERT_EQ(probe_read(p, PROBE_GPA + page * PAGE_SIZE), page);
+	TEST_ASSERT_EQ(probe_faults(p), faults);
+
+	/* What is mapped is found by its host address: it can be taken away. */
+	TEST_ASSERT_EQ(madvise(mem, PIECES_RANGE, MADV_DONTNEED), 0);
+	for (page = 0; page < PIECES_PAGES; page++)
+		TEST_ASSERT_EQ(probe_read(p, PROBE_GPA + page * PAGE_SIZE), 0);
+	for (page = 0; page < PIECES_PAGES; page++)
+		probe_write(p, PROBE_GPA + page * PAGE_SIZE, page);
+}
+
+TEST_F(pieces, regrown_and_merged)
+{
+	REQUIRE_ALL_OPS();
+	regrow_and_merge(self->p, self->dev, self->mem, false);
+	regrow_and_merge(self->p, self->dev, self->mem, true);
+	regrow_and_merge(self->p, self->dev, self->mem, false);
+	assert_all_there(self->p, &unity, -1);
 }
 
 /* The start moves up: SPLIT, and SHRINK of the first piece to nothing. */

@@ -64,5 +64,7 @@ struct counter {
 struct counter counter_open(int stats_fd, const char *name);
 uint64_t counter_read(const struct counter *counter);
 uint64_t vm_stat(struct kvm_vm *vm, const char *name);
+/* How often KVM wanted all vCPUs' translations to be dropped. */
+#define FLUSHES		"remote_tlb_flush_requests"
 
 #endif
