@@ -20,6 +20,7 @@ help:
 	@echo 'make selftests  of these: the tests that run guests'
 	@echo 'make nested-linux'
 	@echo '                of these: Linux in a VM in a VM'
+	@echo 'make bench      measure operations beside what VMMs do today; takes KERNEL=<name>, too, and hours'
 	@echo 'make setup      install what the last eight need; they do so themselves'
 	@echo 'make clean      remove what was built here'
 
@@ -35,6 +36,9 @@ setup:
 demo: setup
 	host/demo $(KERNEL:%=--kernel %)
 
+bench:
+	host/bench $(KERNEL:%=--kernel %)
+
 check:
 	host/check $(KERNEL:%=--kernel %)
 
@@ -44,4 +48,4 @@ check-all:
 static model dkms kunit selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo check check-all static model dkms kunit selftests nested-linux
+.PHONY: all help modules clean install setup demo bench check check-all static model dkms kunit selftests nested-linux
