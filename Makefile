@@ -10,7 +10,7 @@ help:
 	@echo 'make install    install that, as root'
 	@echo 'make demo       show what it does, in an emulated machine'
 	@echo 'make check      run the checks and tests of every day, in emulated machines; the first time builds a kernel'
-	@echo 'make check-all  run all there are, on all kernels: hours'
+	@echo 'make check-all  run all there are, on all kernels: hours; with RESUME=y, go on where it was stopped'
 	@echo '                these two and the next ones take KERNEL=<name>, to run what that host kernel has a part in:'
 	@echo '                newest, 7.2, 6.18, 6.12, 6.1, debug-newest, debug or builtin; host/kernel explains them'
 	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
@@ -43,7 +43,7 @@ check:
 	host/check $(KERNEL:%=--kernel %)
 
 check-all:
-	host/check --all $(KERNEL:%=--kernel %)
+	host/check --all $(RESUME:%=--resume) $(KERNEL:%=--kernel %)
 
 static model dkms kunit selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
