@@ -18,7 +18,8 @@ static struct workqueue_struct *waiters;
  */
 int swap_init(void)
 {
-	waiters = alloc_workqueue(KBUILD_MODNAME, WQ_UNBOUND, 0);
+	/* Where the one who waits goes to sleep, so that no other CPU has to be woken. */
+	waiters = alloc_workqueue(KBUILD_MODNAME, WQ_PERCPU, 0);
 
 	return waiters ? 0 : -ENOMEM;
 }
@@ -193,7 +194,8 @@ static void wait_for_readers(struct work_struct *work)
 	struct readers_wait *wait = container_of(work, struct readers_wait, work);
 
 	synchronize_srcu_expedited(&wait->kvm->srcu);
-	complete(&wait->gone);
+	/* The wait may be over, and its memory gone, at once. */
+	complete_all(&wait->gone);
 }
 
 /**
@@ -233,7 +235,7 @@ bool readers_wait_for(struct readers_wait *wait, unsigned long timeout)
 void readers_wait_end(struct readers_wait *wait)
 {
 	/* Other VMs' readers may keep all threads that there are. */
-	if (cancel_work_sync(&wait->work))
+	if (!completion_done(&wait->gone) && cancel_work_sync(&wait->work))
 		synchronize_srcu_expedited(&wait->kvm->srcu);
 	destroy_work_on_stack(&wait->work);
 }

@@ -30,6 +30,11 @@
 KVM: x86/mmu: Drop/zap existing present SPTE even when creating an MMIO SPTE"
 #endif
 
+#ifndef KVM_HAS_WQ_PERCPU
+/* It is the default. */
+#define WQ_PERCPU	0
+#endif
+
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD	0
 #endif

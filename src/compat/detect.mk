@@ -2,6 +2,7 @@
 # A look at KVM's headers, for what the compiler cannot tell: KVM_HAS_* is for compat.h.
 
 kvm-headers := $(addprefix $(srctree)/,include/linux/kvm_host.h include/linux/kvm_dirty_ring.h \
+	include/linux/workqueue.h \
 	arch/x86/include/asm/kvm_host.h arch/x86/include/asm/kvm_page_track.h arch/x86/include/asm/ibt.h)
 
 # A test says that these lines are not there.
@@ -33,6 +34,8 @@ kvm-has += $(call kvm-look,LOG_SIZE_OF_VM,kvm_cpu_dirty_log_size.struct kvm)
 kvm-has += $(call kvm-look,LOG_SIZE,kvm_cpu_dirty_log_size.void)
 # Whether modules can ask by is_endbr() whether an instruction is ENDBR, or need the other one.
 kvm-has += $(call kvm-look,INLINE_IS_ENDBR,bool __is_endbr.u32 val)
+# Whether a workqueue has to be told that it is one of a thread for each CPU.
+kvm-has += $(call kvm-look,WQ_PERCPU,\<WQ_PERCPU\>)
 kvm-has := $(strip $(kvm-has))
 
 # Those on which the tests have run.
