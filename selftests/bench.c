@@ -476,10 +476,10 @@ static bool progress(const struct point *p)
 
 /* ------------------------------------------------------------------- questions */
 
-/* What takes long because a slot is large is the same each time. */
+/* What is done without the module takes long, because a slot is large or in use. */
 static int rounds_of(const struct point *p, enum method way)
 {
-	if (way == WAY_MODULE || way == WAY_FLAGS || p->size <= 16 * GIB)
+	if (way == WAY_MODULE || way == WAY_FLAGS)
 		return p->rounds;
 	return min(p->rounds, p->size <= 1024 * GIB ? 5 : 3);
 }
