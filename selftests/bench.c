@@ -2,12 +2,13 @@
 /*
  * What an operation costs, beside what VMMs do today.
  *
- *	bench [-l GIB] [-n OPERATIONS] [-s] QUESTION...
+ *	bench [-l GIB] [-n OPERATIONS] [-o OPERATION] [-s] QUESTION...
  *
  * Each line of the output is one measurement, as comma-separated values; the first names
  * the columns, and lines that begin with # say how far it is.  host/bench makes tables and
- * plots of them.  -l: no slot is larger than that.  -n: of the question "many".  -s: for a machine
- * that cannot do all in reasonable time, with fewer repetitions.
+ * plots of them.  -l: no slot is larger than that.  -n: of the question "many".  -o: only this
+ * one, and what undoes it.  -s: for a machine that cannot do all in reasonable time, with fewer
+ * repetitions.
  */
 #include <getopt.h>
 #include <sys/mman.h>
@@ -41,6 +42,7 @@
 static struct {
 	uint64_t largest;
 	uint64_t many;
+	const char *operation;
 	bool quick;
 } options = { .largest = UINT64_MAX, .many = 1000000 };
 
@@ -462,9 +464,11 @@ static void series_report(const struct point *p, enum method way, struct series 
 static bool counting;
 static unsigned int nr_done, nr_all;
 
-/* Whether to measure, or merely to count what is to be measured. */
-static bool progress(const struct point *p)
+/* Whether to measure, or merely to count what is to be measured; @pair is NULL for all. */
+static bool progress(const struct point *p, const struct pair *pair)
 {
+	if (pair && options.operation && strcmp(options.operation, pair->there))
+		return false;
 	if (counting) {
 		nr_all++;
 		return false;
@@ -492,7 +496,8 @@ static void measure_pair(const struct point *p, const struct pair *pair, enum me
 	struct bench *b;
 	int i;
 
-	if (!progress(p))
+	/* The floor is the same for all. */
+	if (!progress(p, way == WAY_FLAGS ? NULL : pair))
 		return;
 
 	b = bench_create(p, pair, way);
@@ -520,7 +525,6 @@ static void measure(const struct point *p)
 	for (way = 0; way < NR_WAYS; way++) {
 		if (way == WAY_HOLD && !p->nr_vcpus)
 			continue;
-		/* The floor is the same for all. */
 		for (i = 0; i < (way == WAY_FLAGS ? 1 : ARRAY_SIZE(pairs)); i++)
 			measure_pair(p, &pairs[i], way);
 	}
@@ -605,7 +609,7 @@ static void ask_steps(void)
 
 		p.size = sizes[i / 2];
 		p.rounds = way == WAY_RECREATE || options.quick ? 20 : 1000;
-		if (p.size > options.largest || !progress(&p))
+		if (p.size > options.largest || !progress(&p, &pairs[0]))
 			continue;
 
 		b = bench_create(&p, &pairs[0], way);
@@ -673,7 +677,7 @@ static void watch_pair(const struct point *p, const struct pair *pair, enum meth
 	struct bench *b;
 	char name[100];
 
-	if (!progress(p))
+	if (!progress(p, pair))
 		return;
 	b = bench_create(p, pair, way);
 	snprintf(name, sizeof(name), "%s%s", pair->there, p->elsewhere ? " unused" : "");
@@ -737,7 +741,7 @@ static void ask_many(void)
 	unsigned int i;
 	long before = 0;
 
-	if (!progress(&p))
+	if (!progress(&p, NULL))
 		return;
 
 	b = bench_create(&p, &pairs[0], WAY_MODULE);
@@ -782,7 +786,7 @@ static void profile_pair(const struct point *p, const struct pair *pair, enum me
 	struct bench *b;
 	int i;
 
-	if (!progress(p))
+	if (!progress(p, pair))
 		return;
 
 	b = bench_create(p, pair, way);
@@ -795,7 +799,7 @@ static void profile_pair(const struct point *p, const struct pair *pair, enum me
 
 static void ask_profile(void)
 {
-	static const uint64_t sizes[] = { 16 * MIB, 16 * GIB };
+	static const uint64_t sizes[] = { GIB, 16 * GIB };
 	static const enum method ways[] = { WAY_MODULE, WAY_RECREATE };
 	struct point p = { .question = "profile", .pages = HOST_PAGES_4K, .rounds = 2 };
 	unsigned int i, j;
@@ -846,13 +850,16 @@ int main(int argc, char *argv[])
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "l:n:s")) != -1) {
+	while ((option = getopt(argc, argv, "l:n:o:s")) != -1) {
 		switch (option) {
 		case 'l':
 			options.largest = strtoull(optarg, NULL, 0) * GIB;
 			break;
 		case 'n':
 			options.many = strtoull(optarg, NULL, 0);
+			break;
+		case 'o':
+			options.operation = optarg;
 			break;
 		case 's':
 			options.quick = true;
