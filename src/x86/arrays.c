@@ -10,6 +10,12 @@
  */
 #define MAX_COUNT	0x10000000
 
+static unsigned long or_of_8(const unsigned long *words)
+{
+	return words[0] | words[1] | words[2] | words[3] |
+	       words[4] | words[5] | words[6] | words[7];
+}
+
 /*
  * Most heads of a large slot are empty, and this passes them over several times as fast as
  * memchr_inv().  Nobody locks an empty head, or empties one, who does not hold mmu_lock.
@@ -22,9 +28,13 @@ static unsigned long next_head(const struct kvm_rmap_head *heads, unsigned long 
 
 	BUILD_BUG_ON(sizeof(*heads) != sizeof(*words));
 
-	for (; i + 8 <= end; i += 8) {
-		if (words[i] | words[i + 1] | words[i + 2] | words[i + 3] |
-		    words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7])
+	/* Where there is one, there are more. */
+	if (i < end && words[i])
+		return i;
+
+	for (; i + 32 <= end; i += 32) {
+		if (or_of_8(words + i) | or_of_8(words + i + 8) |
+		    or_of_8(words + i + 16) | or_of_8(words + i + 24))
 			break;
 	}
 	while (i < end && !words[i])
