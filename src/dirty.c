@@ -54,6 +54,19 @@ static bool can_keep(const struct layout_change *c)
 	       !array_is_too_long(old->dirty_bitmap, bitmap_bytes(c->new[0]));
 }
 
+/* Of the pages that two slots have in common, the place of the first in either, and how many. */
+static gfn_t overlap(const struct kvm_memory_slot *new, const struct kvm_memory_slot *old,
+		     gfn_t *in_new, gfn_t *in_old)
+{
+	gfn_t first = max(new->base_gfn, old->base_gfn);
+	gfn_t end = min(new->base_gfn + new->npages, old->base_gfn + old->npages);
+
+	*in_new = first - new->base_gfn;
+	*in_old = first - old->base_gfn;
+
+	return first < end ? end - first : 0;
+}
+
 /* Of a bitmap. */
 #define BITS_PER_PAGE	(PAGE_SIZE * BITS_PER_BYTE)
 
@@ -64,15 +77,13 @@ static bool can_keep(const struct layout_change *c)
 static unsigned int share_bitmap(const struct kvm_memory_slot *new, struct kvm_memory_slot *old,
 				 struct array_part *parts, size_t *spare)
 {
-	gfn_t first = max(new->base_gfn, old->base_gfn);
-	gfn_t end = min(new->base_gfn + new->npages, old->base_gfn + old->npages);
-	gfn_t at = first - new->base_gfn, from = first - old->base_gfn;
+	gfn_t at, from, nr = overlap(new, old, &at, &from);
 	size_t bytes;
 
-	if (!old->dirty_bitmap || first >= end || at % BITS_PER_PAGE || from % BITS_PER_PAGE)
+	if (!old->dirty_bitmap || !nr || at % BITS_PER_PAGE || from % BITS_PER_PAGE)
 		return 0;
 
-	bytes = round_down((end - first) / BITS_PER_BYTE, PAGE_SIZE);
+	bytes = round_down(nr / BITS_PER_BYTE, PAGE_SIZE);
 	parts[0] = (struct array_part) {
 		.from = (void *)old->dirty_bitmap + from / BITS_PER_BYTE,
 		.at = at / BITS_PER_BYTE,
@@ -253,18 +264,16 @@ static unsigned long nr_common(const unsigned long *to, unsigned long to_first,
 
 static void carry_bits(struct kvm_memory_slot *new, const struct kvm_memory_slot *old)
 {
-	gfn_t first = max(new->base_gfn, old->base_gfn);
-	gfn_t end = min(new->base_gfn + new->npages, old->base_gfn + old->npages);
-	gfn_t to = first - new->base_gfn, from = first - old->base_gfn;
+	gfn_t to, from, nr = overlap(new, old, &to, &from);
 	unsigned long common;
 
-	if (!old->dirty_bitmap || first >= end)
+	if (!old->dirty_bitmap || !nr)
 		return;
 
-	common = nr_common(new->dirty_bitmap, to, old->dirty_bitmap, from, end - first);
-	if (common < end - first)
+	common = nr_common(new->dirty_bitmap, to, old->dirty_bitmap, from, nr);
+	if (common < nr)
 		dirty_fold(new->dirty_bitmap, to + common, old->dirty_bitmap, from + common,
-			   end - first - common);
+			   nr - common);
 }
 
 /* KVM hands on the last word as it is; others set bits in it. */
