@@ -9,8 +9,8 @@
 
 #include "costs.h"
 #include "host.h"
+#include "trace.h"
 
-#define TRACEFS	"/sys/kernel/tracing/"
 #define PROBES	TRACEFS "events/costs/"
 #define PAGES	TRACEFS "events/kmem/mm_page_alloc/"
 

@@ -9,8 +9,8 @@
 
 #include "host.h"
 #include "profile.h"
+#include "trace.h"
 
-#define TRACEFS		"/sys/kernel/tracing/"
 #define MAX_FUNCTIONS	500
 
 /* What is looked at with all that it calls; and in what functions that may spend its time. */

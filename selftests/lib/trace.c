@@ -10,7 +10,6 @@
 #include "host.h"
 #include "trace.h"
 
-#define TRACEFS	"/sys/kernel/tracing/"
 #define EVENTS	TRACEFS "events/kvm_memslot_ops/enable"
 
 /* It is the opening that empties it; what is written there is ignored. */

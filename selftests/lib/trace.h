@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Where tracefs is. */
+#define TRACEFS	"/sys/kernel/tracing/"
+
 /* Empties the trace and turns the module's events on; false without tracefs. */
 bool trace_start(void);
 void trace_stop(void);
