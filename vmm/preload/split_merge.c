@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: MIT
 /*
  * For LD_PRELOAD into a VMM: splits the largest slot of its VM, which should be
  * the guest's memory, and merges it again, all the time, while the VMM goes on
@@ -15,14 +15,9 @@
  * At the end it prints how many operations there were and how many failed.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,42 +28,22 @@
 
 #include <linux/kvm_memslot_ops.h>
 
+#include "interpose.h"
+
 #define PAGE_SIZE	0x1000UL
 #define HUGE_SIZE	0x200000UL
 /* Smaller slots are ROMs and the like. */
 #define MIN_SIZE	(64UL << 20)
-/* A VMM gives its slots low numbers. */
-#define FIRST_FREE	256
-#define MAX_SLOTS	FIRST_FREE
 #define MAX_CUTS	3
+
+const char interposer[] = "split_merge";
 
 /* Held by whoever changes slots, so that a VMM's call meets its own layout. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kvm_userspace_memory_region slots[MAX_SLOTS];
-static int vm_fd = -1, dev_fd = -1, count_fd = -1;
+static int dev_fd = -1, count_fd = -1;
 static uint64_t splits, merges, failures, seed, state;
 static pthread_t thread;
 static bool running, ending;
-
-static int (*next_ioctl)(int fd, unsigned long request, ...);
-
-static void say(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fputs("split_merge: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-}
-
-static uint64_t number(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 0) : otherwise;
-}
 
 /* xorshift64* */
 static uint64_t random_below(uint64_t end)
@@ -83,7 +58,7 @@ static struct kvm_userspace_memory_region *largest_slot(void)
 {
 	struct kvm_userspace_memory_region *slot, *largest = NULL;
 
-	for (slot = slots; slot < slots + MAX_SLOTS; slot++)
+	for (slot = vmm_slots[0]; slot < vmm_slots[0] + NR_IDS; slot++)
 		if (slot->memory_size >= MIN_SIZE &&
 		    (!largest || slot->memory_size > largest->memory_size))
 			largest = slot;
@@ -126,7 +101,7 @@ static int choose_cuts(const struct kvm_userspace_memory_region *slot,
 			continue;
 		cuts[nr] = (struct kvm_memslot_cut) {
 			.offset = offset,
-			.slot = FIRST_FREE + nr,
+			.slot = NR_IDS + nr,
 		};
 		nr++;
 	}
@@ -224,29 +199,16 @@ static int set_region(int fd, unsigned long request,
 	pthread_mutex_lock(&lock);
 	ret = next_ioctl(fd, request, region);
 	err = errno;
-	if (!ret && region->slot < MAX_SLOTS)
-		slots[region->slot] = *region;
+	if (!ret)
+		note_region(region);
 	pthread_mutex_unlock(&lock);
 	errno = err;
 	return ret;
 }
 
-int ioctl(int fd, unsigned long request, ...)
+int on_ioctl(int fd, unsigned long request, void *arg)
 {
-	va_list args;
-	void *arg;
-	int ret;
-
-	va_start(args, request);
-	arg = va_arg(args, void *);
-	va_end(args);
-
 	switch (request) {
-	case KVM_CREATE_VM:
-		ret = next_ioctl(fd, request, arg);
-		if (ret >= 0)
-			vm_fd = ret;
-		return ret;
 	case KVM_SET_USER_MEMORY_REGION:
 	case KVM_SET_USER_MEMORY_REGION2:	/* begins in the same way */
 		return set_region(fd, request, arg);
@@ -258,11 +220,10 @@ int ioctl(int fd, unsigned long request, ...)
 	return next_ioctl(fd, request, arg);
 }
 
-__attribute__((constructor)) static void prepare(void)
+void on_start(void)
 {
 	const char *count = getenv("SPLIT_MERGE_COUNT");
 
-	next_ioctl = dlsym(RTLD_NEXT, "ioctl");
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		seed = time(NULL);
 	seed = number("SPLIT_MERGE_SEED", seed) | 1;
@@ -276,7 +237,7 @@ __attribute__((constructor)) static void prepare(void)
 	}
 }
 
-__attribute__((destructor)) static void tell(void)
+void on_exit_of_vmm(void)
 {
 	__atomic_store_n(&ending, true, __ATOMIC_RELAXED);
 	if (thread)
