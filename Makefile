@@ -9,6 +9,7 @@ help:
 	@echo 'make            build kvm_memslot_ops.ko for the running kernel, or for the one of KDIR=<its build folder>'
 	@echo 'make install    install that, as root'
 	@echo 'make demo       show what it does, in an emulated machine'
+	@echo 'make demo-qemu  show what it does for QEMU, likewise'
 	@echo 'make check      run the checks and tests of every day, in emulated machines; the first time builds a kernel'
 	@echo 'make check-all  run all there are, on all kernels: hours; with RESUME=y, go on where it was stopped'
 	@echo '                these two and the next ones take KERNEL=<name>, to run what that host kernel has a part in:'
@@ -36,6 +37,9 @@ setup:
 demo: setup
 	host/demo $(KERNEL:%=--kernel %)
 
+demo-qemu: setup
+	host/demo-qemu $(KERNEL:%=--kernel %)
+
 bench:
 	host/bench $(KERNEL:%=--kernel %)
 
@@ -48,4 +52,4 @@ check-all:
 static model dkms kunit selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo bench check check-all static model dkms kunit selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu bench check check-all static model dkms kunit selftests nested-linux

@@ -84,41 +84,59 @@ debian_mirror() {
 		sed -n "s/^$1 //p" | head -n1 | grep . || die "apt knows no mirror of Debian $1"
 }
 
-# Debian's newer kernels, and what they are compiled with, come from trixie and its backports, whatever this machine
-# runs. They are looked up and downloaded by an apt that has its own sources, lists and idea of what is installed,
-# which is nothing. It leaves the machine's own alone, and needs no root.
-trixie=$cache/apt/trixie
+# Debian's newer kernels, and what they are compiled with, come from trixie and its backports, and a QEMU that takes
+# memory away while vCPUs run comes from bookworm, whatever this machine runs. They are looked up and downloaded by an
+# apt that has its own sources, lists and idea of what is installed, which is nothing. It leaves the machine's own alone,
+# and needs no root.
 
-# use_trixie: makes all apt commands that follow those of that apt
-use_trixie() {
-	[[ -e $trixie ]] || locked apt configure_trixie
-	export APT_CONFIG=$trixie/apt.conf
-	[[ -e $trixie/updated ]] || refresh_trixie
+# use_suite CODENAME: makes all apt commands that follow those of that apt
+use_suite() {
+	suite=$1 suite_apt=$cache/apt/$1
+	[[ -e $suite_apt ]] || locked apt configure_suite
+	export APT_CONFIG=$suite_apt/apt.conf
+	[[ -e $suite_apt/updated ]] || refresh_suite
 }
 
-# refresh_trixie: before something is downloaded, for old lists name what cannot be had any more
-refresh_trixie() { [[ $(find "$trixie/updated" -mmin -60 2>/dev/null) ]] || locked apt update_trixie; }
+# refresh_suite: before something is downloaded, for old lists name what cannot be had any more
+refresh_suite() { [[ $(find "$suite_apt/updated" -mmin -60 2>/dev/null) ]] || locked apt update_suite; }
 
-configure_trixie() {
-	local dir mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
-	[[ ! -e $trixie ]] || return 0
+# sources_of_suite: where that apt looks, as apt writes it
+sources_of_suite() {
+	local own mirror security keys=/usr/share/keyrings/debian-archive-keyring.gpg
 	[[ -e $keys ]] || die "Debian's keys are missing: $keys"
-	mirror=$(debian_mirror "$(. /etc/os-release && echo "${VERSION_CODENAME-}")")
+	own=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+	mirror=$(debian_mirror "$own")
+	source_of_suite deb "$mirror" "$suite"
+	case $suite in
+	trixie)
+		source_of_suite "deb deb-src" "$mirror" "$suite-backports"
+		;;
+	bookworm)
+		security=$(debian_mirror "$own-security")
+		source_of_suite deb "$security" "$suite-security"
+		;;
+	esac
+}
 
-	dir=$(start "$trixie")
+# source_of_suite TYPES URI SUITE
+source_of_suite() { printf '%s\n' "Types: $1" "URIs: $2" "Suites: $3" "Components: main" "Signed-By: $keys" ''; }
+
+configure_suite() {
+	local dir
+	[[ ! -e $suite_apt ]] || return 0
+
+	dir=$(start "$suite_apt")
 	mkdir -p "$dir"/{etc/{apt.conf.d,preferences.d},state/lists/partial,cache/archives/partial}
 	touch "$dir/state/status"
-	printf '%s\n' "Types: deb" "URIs: $mirror" "Suites: trixie" "Components: main" "Signed-By: $keys" '' \
-		"Types: deb deb-src" "URIs: $mirror" "Suites: trixie-backports" "Components: main" "Signed-By: $keys" \
-		>"$dir/etc/debian.sources"
+	sources_of_suite >"$dir/etc/debian.sources"
 	# Of the machine's own settings those apply that say how it gets at the network.
 	{ apt-config dump | grep -E '^Acquire::https?::' || true; } >"$dir/apt.conf"
 	cat >>"$dir/apt.conf" <<-END
-		Dir::State "$trixie/state";
-		Dir::State::status "$trixie/state/status";
-		Dir::Cache "$trixie/cache";
-		Dir::Etc "$trixie/etc";
-		Dir::Etc::sourceparts "$trixie/etc";
+		Dir::State "$suite_apt/state";
+		Dir::State::status "$suite_apt/state/status";
+		Dir::Cache "$suite_apt/cache";
+		Dir::Etc "$suite_apt/etc";
+		Dir::Etc::sourceparts "$suite_apt/etc";
 		APT::Architecture "amd64";
 		APT::Architectures { "amd64"; };
 		APT::Install-Recommends "false";
@@ -126,13 +144,30 @@ configure_trixie() {
 		APT::Update::Error-Mode "any";
 		Acquire::Languages "none";
 	END
-	mv -T "$dir" "$trixie"
+	mv -T "$dir" "$suite_apt"
 }
 
-update_trixie() {
-	say "updating the lists of trixie's packages"
-	apt-get -qq update >&2 || die "cannot get the lists of trixie's packages"
-	touch "$trixie/updated"
+update_suite() {
+	say "updating the lists of $suite's packages"
+	apt-get -qq update >&2 || die "cannot get the lists of $suite's packages"
+	touch "$suite_apt/updated"
+}
+
+# unpack_packages DIR PACKAGE...: of that apt's, and all that they depend on, so that the empty folder is the root of a
+# system with these. Nothing is configured: what packages do when they are installed has not been done.
+unpack_packages() {
+	local dir=$1 deb
+	shift
+	mkdir -p "$dir"/{debs/partial,tmp,proc,sys,dev,usr/{bin,sbin,lib,lib64}}
+	ln -s usr/{bin,sbin,lib,lib64} "$dir"
+	apt-get -qq -y -o Dir::Cache::archives="$dir/debs" install --download-only "$@" >&2
+	for deb in "$dir"/debs/*.deb; do
+		dpkg-deb --fsys-tarfile "$deb" |
+			tar -xC "$dir" --keep-directory-symlink --no-same-owner --no-same-permissions \
+				--exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' \
+				--exclude='./usr/share/locale/*'
+	done
+	rm -r "$dir/debs"
 }
 
 # Before 8.1, when a kernel patches its own text on one CPU, QEMU's others go on with stale translations of it,

@@ -15,8 +15,9 @@
 struct note {
 	uint64_t how;
 	uint64_t gva;
-	uint64_t nr;			/* of pages to loop over; 0: one access */
 	uint64_t value;
+	uint64_t nr_ranges;		/* to loop over; 0: one access */
+	struct probe_range ranges[PROBE_MAX_RANGES];
 	uint64_t mmio;
 	uint64_t stop;
 	uint64_t rounds;
@@ -46,21 +47,30 @@ static void guest_access(struct note *n, uint64_t gva, uint64_t value)
 	}
 }
 
+/* Once through all pages, or until it is told to stop. */
+static void guest_round(struct note *n, int id, uint32_t serial)
+{
+	uint64_t i, k, gva;
+
+	for (i = 0; i < n->nr_ranges; i++) {
+		for (k = 0; k < n->ranges[i].nr && !READ_ONCE(n->stop); k++) {
+			gva = n->ranges[i].gpa +
+			      k * n->ranges[i].stride * PAGE_SIZE;
+			guest_access(n, gva + 8 * id,
+				     gva / PAGE_SIZE << 32 | serial);
+		}
+	}
+}
+
 static void guest_code(struct note *n, int id)
 {
-	uint64_t i, gva, serial = 0;
+	uint64_t serial = 0;
 
 	for (;;) {
-		if (!n->nr)
+		if (!n->nr_ranges)
 			guest_access(n, n->gva, n->value);
-		while (n->nr && !READ_ONCE(n->stop)) {
-			serial++;
-			for (i = 0; i < n->nr && !READ_ONCE(n->stop); i++) {
-				gva = n->gva + i * PAGE_SIZE;
-				guest_access(n, gva + 8 * id,
-					     gva / PAGE_SIZE << 32 |
-					     (uint32_t)serial);
-			}
+		while (n->nr_ranges && !READ_ONCE(n->stop)) {
+			guest_round(n, id, ++serial);
 			WRITE_ONCE(n->rounds, n->rounds + 1);
 		}
 		asm volatile("outb %%al, %0" : : "N"(PORT_DONE), "a"(0)
@@ -166,15 +176,15 @@ static void *prober_run(void *arg)
 }
 
 static void prepare(struct prober *r, enum probe_how how, uint64_t gpa,
-		    uint64_t value, uint64_t nr)
+		    uint64_t value)
 {
 	TEST_ASSERT(!r->has_thread, "vCPU %d is busy", r->vcpu->id);
 	r->note->how = how;
 	r->note->gva = gpa;
 	r->note->value = value;
-	r->note->nr = nr;
+	r->note->nr_ranges = 0;
 	r->note->stop = 0;
-	r->loops = nr;
+	r->loops = false;
 	r->over = false;
 	r->result = (struct probe_result) { 0 };
 }
@@ -184,7 +194,7 @@ struct probe_result probe_access(struct probe *p, int id, enum probe_how how,
 {
 	struct prober *r = &p->prober[id];
 
-	prepare(r, how, gpa, value, 0);
+	prepare(r, how, gpa, value);
 	prober_run(r);
 	r->result.value = r->note->value;
 	return r->result;
@@ -238,7 +248,7 @@ static void start_thread(struct prober *r)
 void probe_begin(struct probe *p, int id, enum probe_how how, uint64_t gpa,
 		 uint64_t value)
 {
-	prepare(&p->prober[id], how, gpa, value, 0);
+	prepare(&p->prober[id], how, gpa, value);
 	start_thread(&p->prober[id]);
 }
 
@@ -260,8 +270,22 @@ struct probe_result probe_end(struct probe *p, int id)
 void probe_loop(struct probe *p, int id, enum probe_how how, uint64_t gpa,
 		uint64_t nr)
 {
-	prepare(&p->prober[id], how, gpa, 0, nr);
-	start_thread(&p->prober[id]);
+	const struct probe_range range = { .gpa = gpa, .nr = nr, .stride = 1 };
+
+	probe_loop_ranges(p, id, how, &range, 1);
+}
+
+void probe_loop_ranges(struct probe *p, int id, enum probe_how how,
+		       const struct probe_range *ranges, size_t nr)
+{
+	struct prober *r = &p->prober[id];
+
+	TEST_ASSERT(nr && nr <= PROBE_MAX_RANGES, "%lu ranges", nr);
+	prepare(r, how, 0, 0);
+	memcpy(r->note->ranges, ranges, nr * sizeof(*ranges));
+	r->note->nr_ranges = nr;
+	r->loops = true;
+	start_thread(r);
 }
 
 struct wait_rounds {

@@ -14,6 +14,7 @@
 #include "memslot_ops.h"
 
 #define PROBE_MAX_VCPUS		4
+#define PROBE_MAX_RANGES	32
 /* Tests start their slots here, and their range in guest memory there. */
 #define PROBE_SLOT		2
 #define PROBE_GPA		(4 * GIGA_SIZE)
@@ -73,6 +74,15 @@ struct probe_result probe_end(struct probe *p, int id);
  */
 void probe_loop(struct probe *p, int id, enum probe_how how, uint64_t gpa,
 		uint64_t nr);
+/* The same over the pages of several ranges, or every @stride-th of them. */
+struct probe_range {
+	uint64_t gpa;
+	uint64_t nr;
+	uint64_t stride;
+};
+
+void probe_loop_ranges(struct probe *p, int id, enum probe_how how,
+		       const struct probe_range *ranges, size_t nr);
 /* Until each vCPU that loops has begun, and ended, @times more rounds. */
 void probe_wait(struct probe *p, uint64_t times);
 /* Ends all loops. */

@@ -21,7 +21,7 @@ extern struct kvm_userspace_memory_region vmm_slots[NR_SPACES][NR_IDS];
 /* Its VM, or -1. There is only one. */
 extern int vm_fd;
 /* "name: " before all that is said. */
-extern const char interposer[];
+extern const char *const interposer;
 
 /* The VMM's ioctl(), which goes on to KVM with this. */
 extern int (*next_ioctl)(int fd, unsigned long request, ...);

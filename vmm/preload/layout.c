@@ -32,7 +32,7 @@
 
 #include "interpose.h"
 
-const char interposer[] = "kvm-layout-preload";
+const char *const interposer = "kvm-layout-preload";
 
 /* Recursive: the library's own calls come here, too. */
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
@@ -147,7 +147,8 @@ static void flush(void)
 		}
 	}
 	busy = false;
-	pending = pending_deletion = false;
+	pending = false;
+	pending_deletion = false;
 	errno = err;
 }
 
@@ -288,34 +289,45 @@ int on_ioctl(int fd, unsigned long request, void *arg)
 	return ret;
 }
 
-/* Memory that goes must have left KVM before. */
-#define NEXT(name)							\
-	static __typeof__(name) *next;					\
-									\
-	if (!next)							\
-		next = (__typeof__(next))dlsym(RTLD_NEXT, #name)
+/* The function of that name that this library stands before. */
+static void *next_of(const char *name, void **next)
+{
+	if (!*next)
+		*next = dlsym(RTLD_NEXT, name);
+	return *next;
+}
 
+/* Memory that goes must have left KVM before. */
 int munmap(void *addr, size_t size)
 {
-	NEXT(munmap);
+	static void *next;
+	int (*call)(void *addr, size_t size) = next_of("munmap", &next);
+
 	settle();
-	return next(addr, size);
+	return call(addr, size);
 }
 
 int madvise(void *addr, size_t size, int advice)
 {
-	NEXT(madvise);
+	static void *next;
+	int (*call)(void *addr, size_t size, int advice) =
+		next_of("madvise", &next);
+
 	if (advice == MADV_DONTNEED || advice == MADV_REMOVE)
 		settle();
-	return next(addr, size, advice);
+	return call(addr, size, advice);
 }
 
 int ppoll(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 	  const sigset_t *signals)
 {
-	NEXT(ppoll);
+	static void *next;
+	int (*call)(struct pollfd *fds, nfds_t nr,
+		    const struct timespec *timeout, const sigset_t *signals) =
+		next_of("ppoll", &next);
+
 	settle_mine();
-	return next(fds, nr, timeout, signals);
+	return call(fds, nr, timeout, signals);
 }
 
 /* What ppoll() is where it is checked. */
@@ -325,9 +337,13 @@ int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 		const sigset_t *signals, size_t size)
 {
-	NEXT(__ppoll_chk);
+	static void *next;
+	int (*call)(struct pollfd *fds, nfds_t nr,
+		    const struct timespec *timeout, const sigset_t *signals,
+		    size_t size) = next_of("__ppoll_chk", &next);
+
 	settle_mine();
-	return next(fds, nr, timeout, signals, size);
+	return call(fds, nr, timeout, signals, size);
 }
 
 void on_start(void)

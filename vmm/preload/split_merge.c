@@ -36,7 +36,7 @@
 #define MIN_SIZE	(64UL << 20)
 #define MAX_CUTS	3
 
-const char interposer[] = "split_merge";
+const char *const interposer = "split_merge";
 
 /* Held by whoever changes slots, so that a VMM's call meets its own layout. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

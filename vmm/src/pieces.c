@@ -121,7 +121,7 @@ static bool limit_old(struct transition *t, size_t index)
 	if (!kept || t->able.split)
 		return changed;
 
-	/* Then all there is is what it begins with. */
+	/* Without SPLIT only its beginning can be had. */
 	tail = has_tail(t, begin, end);
 	if (!t->pieces[begin].kept || (tail && !t->able.shrink))
 		return give_up(t, begin, end);
