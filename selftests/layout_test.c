@@ -19,6 +19,7 @@
 #include "level.h"
 #include "memslot_ops.h"
 #include "probe.h"
+#include "recorded.h"
 
 #define NR_VCPUS	2
 #define MAX_REGIONS	16
@@ -36,9 +37,6 @@ struct transaction {
 	size_t nr_gone, nr_come;
 	region_t gone[MAX_REGIONS], come[MAX_REGIONS];
 };
-
-/* The recording, see the Makefile. */
-extern const char recorded[], recorded_end[];
 
 static struct transaction transactions[MAX_TRANSACTIONS];
 static size_t nr_transactions;
@@ -628,8 +626,10 @@ TEST_F_TIMEOUT(transactions, without_operations, 600)
 		kvm_layout_plan_free(plan);
 		delete(probe_vm(self->p), layout);
 	}
-	ksft_print_msg("%zu of %zu transactions have gaps, vCPUs were held %zu times; unheld, in %zu they saw it\n",
-		       blinking, nr_transactions, held, seen);
+	ksft_print_msg("%zu of %zu transactions have gaps\n", blinking,
+		       nr_transactions);
+	ksft_print_msg("vCPUs were held %zu times; unheld, in %zu they saw it\n",
+		       held, seen);
 	TEST_ASSERT(seen, "nobody saw memory blink");
 }
 
@@ -654,7 +654,7 @@ TEST(guide)
 		{ .gpa = PROBE_GPA + SIZE / 2, .nr = 100, .stride = 1 },
 	};
 	const struct kvm_userspace_memory_region *slot;
-	region_t around[2] = { whole, whole };
+	region_t around[2];
 	struct vm vm = {};
 	uint32_t gone[2];
 	size_t nr;
@@ -662,7 +662,8 @@ TEST(guide)
 	REQUIRE_ALL_OPS();
 	whole.userspace_addr = (uintptr_t)host_map(SIZE, HUGE_SIZE, 0,
 						   HOST_PAGES_4K);
-	around[0] = around[1] = whole;
+	around[0] = whole;
+	around[1] = whole;
 	around[0].memory_size = SIZE / 4;
 	around[1].memory_size = SIZE / 2;
 	around[1].guest_phys_addr += SIZE / 2;
