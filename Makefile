@@ -18,11 +18,12 @@ help:
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
 	@echo 'make kunit      of these: the unit tests'
+	@echo 'make vmm        of these: the library for VMMs, and QEMU with it'
 	@echo 'make selftests  of these: the tests that run guests'
 	@echo 'make nested-linux'
 	@echo '                of these: Linux in a VM in a VM'
 	@echo 'make bench      measure operations beside what VMMs do today; takes KERNEL=<name>, too, and hours'
-	@echo 'make setup      install what the last eight need; they do so themselves'
+	@echo 'make setup      install what the last nine need; they do so themselves'
 	@echo 'make clean      remove what was built here'
 
 modules clean:
@@ -49,7 +50,7 @@ check:
 check-all:
 	host/check --all $(RESUME:%=--resume) $(KERNEL:%=--kernel %)
 
-static model dkms kunit selftests nested-linux:
+static model dkms kunit vmm selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo demo-qemu bench check check-all static model dkms kunit selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu bench check check-all static model dkms kunit vmm selftests nested-linux

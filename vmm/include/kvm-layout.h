@@ -135,7 +135,8 @@ struct kvm_layout;
  * kvm_layout_new - an empty layout
  * @as_id: the address space
  * @first: first id that plans may use for slots that they make
- * @nr: how many there are from @first on; together at most KVM's nr_slots
+ * @nr: how many there are from @first on; together at most KVM's nr_slots, which is
+ *	below KVM_LAYOUT_REMOVED_ID
  *
  * The VMM may itself use numbers out of that range, or in it if it adds these
  * slots.
@@ -274,6 +275,7 @@ struct kvm_layout_gap {
  * @KVM_LAYOUT_PARTITION: slots with just the bounds of the regions that come
  * @KVM_LAYOUT_MAP: that guest addresses lead where these regions say, in whatever
  *	slots: what is there already needs no step, and what stays is not merged
+ *	unless that saves steps
  */
 enum kvm_layout_mode {
 	KVM_LAYOUT_PARTITION,
@@ -283,7 +285,8 @@ enum kvm_layout_mode {
 /**
  * struct kvm_layout_plan - a sequence of steps, and what follows from it
  *
- * It is opaque, and does not change.
+ * It is opaque, and does not change.  In C++ "struct" must be written, for a function
+ * has the same name.
  */
 struct kvm_layout_plan;
 
@@ -302,12 +305,12 @@ struct kvm_layout_plan;
  * Memory stays if its guest address has the same host address in a slot that
  * goes and in a region that comes.  After each step all that stays is there,
  * read-only as before or as after; logging as before or as after; what comes is
- * there not before, and what goes not after, its own step.  What is replaced
- * (another host address) is missing between two neighbouring steps.  A step
- * concerns one of the present slots or one of the wanted ones, never more of
- * both: nothing is merged to be split again.  Of such sequences it is a
- * shortest.  Where the host lacks operations, what cannot be kept is deleted and
- * created, and is among the gaps.
+ * there not before, and what goes not after, its own step, and is logged until then.
+ * What is replaced (another host address) is missing between two neighbouring steps.
+ * A step concerns one of the present slots or one of the wanted ones, never more of
+ * both: nothing is merged to be split again, and a slot is split but once.  Of such
+ * sequences it is a shortest.  Where the host lacks operations, what cannot be kept
+ * is deleted and created, and is among the gaps.
  *
  * A wanted slot gets the number of its first piece if that stays, or else a free
  * one.  Pieces that are merged later need free numbers for a while.
@@ -459,7 +462,8 @@ int kvm_layout_ring_gpa(const struct kvm_layout *layout,
  * All that a VMM needs that never splits.  The host memory of what is added must
  * be there; that of what has been removed may be unmapped when this returns.
  *
- * Return: 0 or the error of the call
+ * Return: 0 or the error of the call.  The slot is as it was then; or, if it had been
+ * deleted and could not be created again, @slot->memory_size is 0
  */
 int kvm_layout_resize(const struct kvm_layout_host *host,
 		      struct kvm_userspace_memory_region *slot, uint64_t size,

@@ -74,9 +74,26 @@ static int prepare(struct run *run, const struct kvm_layout_step *steps,
 	return run->dirty ? 0 : -ENOMEM;
 }
 
+/*
+ * With the dirty bits, if they are wanted and there are any: a slot that logs to
+ * rings only has none, and then asking for them is refused before anything changes.
+ */
+static int call_step(struct run *run, const struct kvm_layout_step *step,
+		     uint64_t **dirty)
+{
+	int error;
+
+	*dirty = dirty_words(step) ? run->dirty : NULL;
+	error = kvm_layout_step_call(run->host, step, *dirty);
+	if (error != -EINVAL || !*dirty)
+		return error;
+	*dirty = NULL;
+	return kvm_layout_step_call(run->host, step, NULL);
+}
+
 static int make_step(struct run *run, const struct kvm_layout_step *step)
 {
-	uint64_t *dirty = dirty_words(step) ? run->dirty : NULL;
+	uint64_t *dirty = NULL;
 	int error = 0;
 
 	if (step->flags & KVM_LAYOUT_GAP)
@@ -84,7 +101,7 @@ static int make_step(struct run *run, const struct kvm_layout_step *step)
 	if (!error && run->hooks->before)
 		error = run->hooks->before(run->hooks->opaque, step);
 	if (!error)
-		error = kvm_layout_step_call(run->host, step, dirty);
+		error = call_step(run, step, &dirty);
 	if (!error)
 		error = kvm_layout_step_done(run->layout, step);
 	if (!error && run->hooks->after)
@@ -126,13 +143,38 @@ int kvm_layout_apply(const struct kvm_layout_host *host,
 	return error;
 }
 
+/* From what the layout has to one slot, or none. */
+static int change(const struct kvm_layout_host *host, struct kvm_layout *layout,
+		  const region_t *wanted, const struct kvm_layout_hooks *hooks,
+		  size_t *done)
+{
+	struct kvm_layout_plan *plan;
+	const region_t *slots;
+	size_t nr;
+	int error;
+
+	*done = 0;
+	slots = kvm_layout_slots(layout, &nr);
+	error = kvm_layout_plan(host, layout, nr ? &slots->slot : NULL, nr,
+				wanted, !!wanted->memory_size,
+				KVM_LAYOUT_PARTITION, &plan);
+	if (error)
+		return error;
+	if (!hooks && kvm_layout_plan_blinks(plan))
+		error = -EOPNOTSUPP;
+	else
+		error = kvm_layout_apply(host, layout, plan, hooks, done);
+	kvm_layout_plan_free(plan);
+	return error;
+}
+
 int kvm_layout_resize(const struct kvm_layout_host *host,
 		      struct kvm_userspace_memory_region *slot, uint64_t size,
 		      const struct kvm_layout_hooks *hooks)
 {
 	region_t wanted = *slot;
-	struct kvm_layout_plan *plan = NULL;
 	struct kvm_layout *layout;
+	size_t done, ignored;
 	int error;
 
 	if (size == slot->memory_size)
@@ -143,15 +185,16 @@ int kvm_layout_resize(const struct kvm_layout_host *host,
 		return -ENOMEM;
 	error = kvm_layout_add(layout, slot);
 	if (!error)
-		error = kvm_layout_plan(host, layout, &slot->slot, 1, &wanted,
-					!!size, KVM_LAYOUT_PARTITION, &plan);
-	if (!error && !hooks && kvm_layout_plan_blinks(plan))
-		error = -EOPNOTSUPP;
-	if (!error)
-		error = kvm_layout_apply(host, layout, plan, hooks, NULL);
-	if (!error)
+		error = change(host, layout, &wanted, hooks, &done);
+	if (!error) {
 		slot->memory_size = size;
-	kvm_layout_plan_free(plan);
+	} else if (!kvm_layout_find(layout, slot->slot) && done) {
+		/* Deleted, but not created: with vCPUs held it can come back. */
+		if (change(host, layout, slot, NULL, &ignored))
+			slot->memory_size = 0;
+		if (hooks->release)
+			hooks->release(hooks->opaque);
+	}
 	kvm_layout_free(layout);
 	return error;
 }

@@ -76,42 +76,48 @@ static bool is_known(int dev_fd)
 	       version == VERSION;
 }
 
+/* What the device offers. Return: whether it is of any use */
+static bool take_device(int dev_fd, struct kvm_layout_host *host)
+{
+	uint64_t pieces = 0;
+
+	if (!is_known(dev_fd))
+		return false;
+	host->ops = offered(dev_fd);
+	if (!host->ops)
+		return false;
+	get_attr(dev_fd, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
+		 KVM_MEMSLOT_INFO_MAX_PIECES, &pieces);
+	get_attr(dev_fd, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
+		 KVM_MEMSLOT_INFO_FEATURES, &host->features);
+	host->dev_fd = dev_fd;
+	host->max_pieces = pieces > UINT32_MAX ? UINT32_MAX : pieces;
+	return true;
+}
+
 int kvm_layout_host_open(int vm_fd, struct kvm_layout_host *host)
 {
 	struct kvm_create_device device = {
 		.type = KVM_DEV_TYPE_MEMSLOT_OPS,
 		.flags = KVM_CREATE_DEVICE_TEST,
 	};
-	uint64_t pieces = 0, features = 0;
-	uint32_t ops;
-	int error;
-
-	*host = (struct kvm_layout_host){
+	struct kvm_layout_host found = {
 		.vm_fd = vm_fd,
 		.dev_fd = -1,
 		.nr_slots = capability(vm_fd, KVM_CAP_NR_MEMSLOTS, 32),
 		.nr_spaces = capability(vm_fd, KVM_CAP_MULTI_ADDRESS_SPACE, 1),
 	};
-	if (call(vm_fd, KVM_CREATE_DEVICE, &device))
-		return 0;
-	device.flags = 0;
-	error = call(vm_fd, KVM_CREATE_DEVICE, &device);
-	if (error)
-		return error;
+	int error;
 
-	ops = is_known(device.fd) ? offered(device.fd) : 0;
-	if (!ops) {
-		close(device.fd);
-		return 0;
+	if (!call(vm_fd, KVM_CREATE_DEVICE, &device)) {
+		device.flags = 0;
+		error = call(vm_fd, KVM_CREATE_DEVICE, &device);
+		if (error)
+			return error;
+		if (!take_device(device.fd, &found))
+			close(device.fd);
 	}
-	get_attr(device.fd, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
-		 KVM_MEMSLOT_INFO_MAX_PIECES, &pieces);
-	get_attr(device.fd, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
-		 KVM_MEMSLOT_INFO_FEATURES, &features);
-	host->dev_fd = device.fd;
-	host->ops = ops;
-	host->max_pieces = pieces > UINT32_MAX ? UINT32_MAX : pieces;
-	host->features = features;
+	*host = found;
 	return 0;
 }
 

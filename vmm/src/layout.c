@@ -9,8 +9,9 @@
 
 #include "internal.h"
 
-/* KVM's ids have 16 bits. */
+/* An id has 16 bits; those that slots can have are below. */
 #define NR_IDS		0x10000U
+#define END_OF_IDS	KVM_LAYOUT_REMOVED_ID
 /* In begins[]; no slot begins there. */
 #define NOWHERE		1
 
@@ -63,7 +64,7 @@ struct kvm_layout *kvm_layout_new(uint32_t as_id, uint32_t first, uint32_t nr)
 {
 	struct kvm_layout *layout;
 
-	if (as_id >= NR_IDS || first >= NR_IDS || nr > NR_IDS - first)
+	if (as_id >= NR_IDS || first > END_OF_IDS || nr > END_OF_IDS - first)
 		return NULL;
 	layout = calloc(1, sizeof(*layout));
 	if (layout) {
@@ -177,7 +178,8 @@ int kvm_layout_add(struct kvm_layout *layout,
 	size_t index;
 	int error;
 
-	if (!region_valid(slot) || slot->slot / NR_IDS != layout->as_id)
+	if (!region_valid(slot) || slot->slot / NR_IDS != layout->as_id ||
+	    slot->slot % NR_IDS >= END_OF_IDS)
 		return -EINVAL;
 	index = layout_index(layout, slot->guest_phys_addr);
 	if (kvm_layout_find(layout, slot->slot) ||
@@ -251,8 +253,10 @@ int kvm_layout_step_done(struct kvm_layout *layout,
 	size_t index;
 	int error;
 
-	if (!nr_old)
-		return kvm_layout_add(layout, &step->after);
+	if (!nr_old) {
+		error = kvm_layout_add(layout, &step->after);
+		return error == -EEXIST ? -EINVAL : error;
+	}
 	index = layout_index(layout, step->before.guest_phys_addr);
 	if (step->op == KVM_LAYOUT_MERGE)
 		nr_old += step->nr_others;

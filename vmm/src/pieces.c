@@ -9,6 +9,21 @@ static uint64_t hva_at(const region_t *slot, uint64_t gpa)
 	return slot->userspace_addr + (gpa - slot->guest_phys_addr);
 }
 
+bool stays(const struct transition *t, const struct piece *piece)
+{
+	return piece->old != NONE && piece->new != NONE &&
+	       hva_at(&t->old.slots[piece->old], piece->gpa) ==
+	       hva_at(&t->new.slots[piece->new], piece->gpa);
+}
+
+bool has_pair_behind(const struct transition *t, size_t piece)
+{
+	const struct piece *next = &t->pieces[piece + 1];
+
+	return piece + 1 < t->nr_pieces && next->old == t->pieces[piece].old &&
+	       !next->kept && t->outs[next->out].nr_pairs;
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -58,9 +73,7 @@ static void cut(struct transition *t)
 			take_part(&t->old, i, t->nr_pieces);
 		if (piece.new != NONE)
 			take_part(&t->new, j, t->nr_pieces);
-		if (piece.old != NONE && piece.new != NONE)
-			piece.kept = hva_at(&t->old.slots[i], gpa) ==
-				     hva_at(&t->new.slots[j], gpa);
+		piece.kept = stays(t, &piece);
 		if (piece.old != NONE || piece.new != NONE)
 			t->pieces[t->nr_pieces++] = piece;
 		gpa = end;
@@ -90,6 +103,24 @@ static bool give_up(struct transition *t, size_t begin, size_t end)
 	return any;
 }
 
+/*
+ * Whether flags of a piece would change together with those of another that stays
+ * but is not kept, for it is still in the same slot.
+ */
+static bool spills(const struct transition *t, size_t piece)
+{
+	const struct piece *this = &t->pieces[piece];
+
+	if (!this->kept || t->old.slots[this->old].flags ==
+			   t->new.slots[this->new].flags)
+		return false;
+	for (size_t i = piece + 1; i < t->old.end[this->old] &&
+	     !t->pieces[i].kept; i++)
+		if (stays(t, &t->pieces[i]))
+			return true;
+	return false;
+}
+
 /* Whether something goes, or comes, behind a piece that is kept. */
 static bool has_tail(const struct transition *t, size_t begin, size_t end)
 {
@@ -114,6 +145,12 @@ static bool limit_old(struct transition *t, size_t index)
 		    (t->new.slots[piece->new].flags ^ flags) &
 		    KVM_MEM_READONLY) {
 			piece->kept = false;
+			changed = true;
+		}
+	}
+	for (size_t i = end; i-- > begin;) {
+		if (spills(t, i)) {
+			t->pieces[i].kept = false;
 			changed = true;
 		}
 	}

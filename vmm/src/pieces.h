@@ -95,6 +95,11 @@ struct transition {
 int transition_init(struct transition *transition);
 void transition_destroy(struct transition *transition);
 
+/* Whether a piece is at the same host address in both layouts. */
+bool stays(const struct transition *t, const struct piece *piece);
+/* Whether something of the same present slot goes behind a piece and is replaced. */
+bool has_pair_behind(const struct transition *t, size_t piece);
+
 /* Whether a piece is in both layouts, but not kept. */
 static inline bool is_pair(const struct piece *piece)
 {

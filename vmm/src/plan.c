@@ -3,9 +3,9 @@
  * The sequence.  A transition falls into parts that have nothing to do with each
  * other; in each of them, in this order:
  *
- *	flags of whole present slots; SPLIT at what stays; flags of single pieces
- *	and of groups; what only goes; what is replaced, each going before its
- *	coming; the log off; what only comes; MERGE; the log off of the whole
+ *	tails that only go; flags of whole present slots; SPLIT at what stays; what
+ *	else only goes; flags of single pieces and of groups; what is replaced, each
+ *	going before its coming; what only comes; MERGE; the log off of the whole
  *
  * SHRINK takes from a slot's end, so of what is replaced in one present slot the
  * last goes first.  GROW adds at the end, so what comes to one wanted slot comes
@@ -165,6 +165,36 @@ static size_t replace_run(struct planning *p, size_t piece)
 	}
 }
 
+/* What a present slot becomes, before its pieces go different ways. */
+static void prepare_old(struct planning *p, size_t old)
+{
+	struct transition *t = p->t;
+	size_t last = t->pieces[t->old.end[old] - 1].out;
+	size_t node = steps_node(&p->steps, &t->old.slots[old]);
+
+	p->whole[old] = node;
+	if (last != NONE && t->able.shrink && !t->outs[last].nr_pairs) {
+		t->pieces[t->outs[last].first].node = node;
+		go(p, &t->outs[last]);
+	}
+	set_flags(p, node, p->toggles.early[old], ~t->old.slots[old].flags);
+	split(p, old);
+}
+
+/* Flags that a piece gets by itself, before or after what is replaced. */
+static void set_alone(struct planning *p, size_t piece, bool after)
+{
+	const struct piece *this = &p->t->pieces[piece];
+	uint32_t late = 0;
+
+	/* What goes behind it is logged to its end. */
+	if (p->t->able.shrink && has_pair_behind(p->t, piece))
+		late = p->t->old.slots[this->old].flags & LOG;
+	set_flags(p, this->node,
+		  p->toggles.alone[piece] & (after ? late : ~late),
+		  p->t->new.slots[this->new].flags);
+}
+
 /* A part of the transition, see above. */
 static void plan_part(struct planning *p, size_t begin, size_t end)
 {
@@ -172,47 +202,35 @@ static void plan_part(struct planning *p, size_t begin, size_t end)
 	const struct toggles *toggles = &p->toggles;
 	struct piece *pieces = t->pieces;
 
-	for (size_t i = begin; i < end; i++) {
-		size_t old = pieces[i].old;
-
-		if (old == NONE || t->old.begin[old] != i)
-			continue;
-		p->whole[old] = steps_node(&p->steps, &t->old.slots[old]);
-		set_flags(p, p->whole[old], toggles->early[old],
-			  ~t->old.slots[old].flags);
-		split(p, old);
-	}
 	for (size_t i = begin; i < end; i++)
-		if (pieces[i].kept)
-			set_flags(p, pieces[i].node, toggles->alone[i] &
-				  ~(t->old.slots[pieces[i].old].flags & LOG),
-				  t->new.slots[pieces[i].new].flags);
-	for (size_t i = begin; i < end; i++) {
-		if (!toggles->group[i])
-			continue;
-		merge(p, i, group_end(t, i));
-		set_flags(p, pieces[i].node, toggles->group[i],
-			  t->new.slots[pieces[i].new].flags);
-	}
+		if (pieces[i].old != NONE && t->old.begin[pieces[i].old] == i)
+			prepare_old(p, pieces[i].old);
 	for (size_t i = begin; i < end; i++) {
 		size_t out = pieces[i].out;
 
 		if (out != NONE && t->outs[out].first == i &&
-		    !t->outs[out].nr_pairs)
+		    !t->outs[out].nr_pairs && t->outs[out].step == NONE)
 			go(p, &t->outs[out]);
 	}
+	for (size_t i = begin; i < end; i++)
+		if (pieces[i].kept)
+			set_alone(p, i, false);
+	for (size_t i = begin; i < end; i++) {
+		if (!toggles->group[i])
+			continue;
+		merge(p, i, toggles->group_end[i]);
+		set_flags(p, pieces[i].node, toggles->group[i],
+			  t->new.slots[pieces[i].new].flags);
+	}
 	for (size_t i = begin; i < end;) {
-		size_t out = pieces[i].out;
-
-		if (out == NONE || !t->outs[out].nr_pairs)
+		if (pieces[i].out == NONE || !t->outs[pieces[i].out].nr_pairs)
 			i++;
 		else
 			i = replace_run(p, i);
 	}
 	for (size_t i = begin; i < end; i++)
 		if (pieces[i].kept)
-			set_flags(p, pieces[i].node, toggles->alone[i] &
-				  t->old.slots[pieces[i].old].flags & LOG, 0);
+			set_alone(p, i, true);
 	for (size_t i = begin; i < end; i++) {
 		size_t in = pieces[i].in;
 
@@ -268,15 +286,12 @@ static void plan_parts(struct planning *p)
 static void note_gap(struct kvm_layout_plan *plan, const struct transition *t,
 		     const struct piece *piece)
 {
-	const region_t *old = &t->old.slots[piece->old];
-	const region_t *new = &t->new.slots[piece->new];
 	struct kvm_layout_gap gap = {
 		.gpa = piece->gpa,
 		.size = piece->size,
 		.first = t->outs[piece->out].step,
 		.last = t->ins[piece->in].step,
-		.replaced = old->userspace_addr - old->guest_phys_addr !=
-			    new->userspace_addr - new->guest_phys_addr,
+		.replaced = !stays(t, piece),
 	};
 
 	for (size_t i = gap.first; i < gap.last; i++)
@@ -351,8 +366,12 @@ static int plan_transition(struct transition *t, const struct kvm_layout *layout
 	return error;
 }
 
-/* Whether a piece goes on with the wanted slot so far, in a map. */
-static bool goes_on(const struct transition *t, size_t i, const region_t *slot)
+/*
+ * Whether a piece goes on with the wanted slot so far, in a map; of which something
+ * is replaced, or not.
+ */
+static bool goes_on(const struct transition *t, size_t i, const region_t *slot,
+		    bool replaced, const struct able *able)
 {
 	const struct piece *piece = &t->pieces[i];
 	const region_t *new = &t->new.slots[piece->new];
@@ -365,16 +384,18 @@ static bool goes_on(const struct transition *t, size_t i, const region_t *slot)
 	/* Only what is one slot already; what comes is added to that. */
 	if (piece->kept)
 		return piece[-1].kept && piece[-1].old == piece->old;
-	return t->able.grow || !piece[-1].kept;
+	return able->grow || !(piece[-1].kept || (replaced && is_pair(piece)));
 }
 
 /*
  * The slots that a map needs least for: where a present slot ends within it, one
  * may end too.  Return: how many
  */
-static size_t map_slots(const struct transition *t, region_t *slots)
+static size_t map_slots(const struct transition *t, const struct able *able,
+			region_t *slots)
 {
 	region_t *slot = slots;
+	bool replaced = false;
 	size_t nr = 0;
 
 	for (size_t i = 0; i < t->nr_pieces; i++) {
@@ -383,10 +404,12 @@ static size_t map_slots(const struct transition *t, region_t *slots)
 
 		if (piece->new == NONE)
 			continue;
-		if (nr && goes_on(t, i, slot)) {
+		if (nr && goes_on(t, i, slot, replaced, able)) {
 			slot->memory_size += piece->size;
+			replaced |= is_pair(piece);
 			continue;
 		}
+		replaced = is_pair(piece);
 		new = &t->new.slots[piece->new];
 		slot = &slots[nr++];
 		*slot = *new;
@@ -409,40 +432,78 @@ static int plan_partition(struct transition *t, const struct kvm_layout *layout,
 	return error;
 }
 
-/* Of the map's own slots and those that were named, whatever takes fewer steps. */
+/* In terms of a map's own slots. */
+static int plan_own_slots(const struct transition *t,
+			  const struct kvm_layout *layout,
+			  struct kvm_layout_plan **plan)
+{
+	/* What stays, whatever this host can keep. */
+	struct transition all = {
+		.able = { true, true, true, true, true, SIZE_MAX },
+		.old = t->old,
+		.new = t->new,
+	};
+	struct transition own = { .able = t->able, .old = t->old };
+	region_t *slots;
+	int error;
+
+	error = transition_init(&all);
+	if (error)
+		return error;
+	slots = malloc((all.nr_pieces + 1) * sizeof(*slots));
+	if (slots) {
+		own.new.slots = slots;
+		own.new.nr = map_slots(&all, &t->able, slots);
+		error = plan_partition(&own, layout, plan);
+	} else {
+		error = -ENOMEM;
+	}
+	transition_destroy(&all);
+	free(slots);
+	return error;
+}
+
+/* Bytes that are missing for want of an operation. */
+static uint64_t blinks(const struct kvm_layout_plan *plan)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < plan->nr_gaps; i++)
+		if (!plan->gaps[i].replaced)
+			size += plan->gaps[i].size;
+	return size;
+}
+
+static bool is_better(const struct kvm_layout_plan *plan,
+		      const struct kvm_layout_plan *other)
+{
+	uint64_t size = blinks(plan), other_size = blinks(other);
+
+	return size < other_size ||
+	       (size == other_size && plan->nr_steps < other->nr_steps);
+}
+
+/* Of the map's own slots and those that were named, whatever is better. */
 static int plan_map(struct transition *t, const struct kvm_layout *layout,
 		    struct kvm_layout_plan **plan)
 {
-	struct transition map = { .able = t->able, .old.slots = t->old.slots,
-				  .old.nr = t->old.nr };
-	struct kvm_layout_plan *other = NULL;
-	region_t *slots;
-	int error, other_error;
+	struct kvm_layout_plan *own = NULL, *named = NULL;
+	int own_error = plan_own_slots(t, layout, &own);
+	int error = plan_partition(t, layout, &named);
 
-	slots = malloc((2 * (t->old.nr + t->new.nr) + 1) * sizeof(*slots));
-	if (!slots)
+	if (own_error == -ENOMEM || error == -ENOMEM) {
+		kvm_layout_plan_free(own);
+		kvm_layout_plan_free(named);
 		return -ENOMEM;
-	error = transition_init(t);
-	if (error)
-		goto out;
-	map.new.slots = slots;
-	map.new.nr = map_slots(t, slots);
-	error = plan_transition(t, layout, &other);
-	transition_destroy(t);
-	other_error = error;
-	error = plan_partition(&map, layout, plan);
-	if (!other_error &&
-	    (error || other->nr_steps < (*plan)->nr_steps)) {
-		if (!error)
-			kvm_layout_plan_free(*plan);
-		*plan = other;
-		other = NULL;
-		error = 0;
 	}
-	kvm_layout_plan_free(other);
-out:
-	free(slots);
-	return error;
+	if (!own || (named && is_better(named, own))) {
+		kvm_layout_plan_free(own);
+		*plan = named;
+		return error;
+	}
+	kvm_layout_plan_free(named);
+	*plan = own;
+	return 0;
 }
 
 /* Of what goes, and whether all of it is known, and named once. */

@@ -5,8 +5,9 @@
  * turns along guest addresses, so the best choice is found in one pass: for each
  * piece and each choice for its slot and its group, the fewest steps so far.
  *
- * Switching the log off is a question of its own.  It comes last, so that the log
- * of what goes is kept and no group has to be merged early for it.
+ * Switching the log off is a question of its own: what goes is logged to its end,
+ * and what comes may be logged for a while, so that no group has to be merged early
+ * for it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -138,16 +139,6 @@ static int choose(const struct link *links, size_t nr, uint32_t *left,
 	return 0;
 }
 
-size_t group_end(const struct transition *t, size_t first)
-{
-	size_t end = first;
-
-	while (end < t->nr_pieces && t->pieces[end].kept &&
-	       t->pieces[end].new == t->pieces[first].new)
-		end++;
-	return end;
-}
-
 static uint32_t old_flags(const struct transition *t, size_t piece)
 {
 	return t->old.slots[t->pieces[piece].old].flags;
@@ -167,26 +158,44 @@ static uint32_t needs(const struct transition *t, size_t piece, bool off)
 	return off ? change & gone : change & ~gone;
 }
 
-/* What all kept pieces need, if there are several of them; and what goes. */
+/* What all kept pieces need, if there are several of them. */
 static uint32_t all_need(const struct transition *t, size_t begin, size_t end,
-			 bool off, bool *whole)
+			 bool off)
 {
 	uint32_t all = RO | LOG;
 	size_t nr = 0;
 
-	*whole = true;
 	for (size_t i = begin; i < end; i++) {
-		if (t->pieces[i].kept) {
-			all &= needs(t, i, off);
-			nr++;
-		} else {
-			*whole = false;
-		}
+		if (!t->pieces[i].kept)
+			continue;
+		all &= needs(t, i, off);
+		nr++;
 	}
 	return nr > 1 ? all : 0;
 }
 
-/* Whether the log is to be switched off for all of a group at that time, or none. */
+/*
+ * What a present slot can change as a whole.  What stays must not change with it
+ * though it is not kept, and what goes is logged to its end; but a tail that only
+ * goes has gone by then.
+ */
+static uint32_t left_can(const struct transition *t, size_t old, bool off)
+{
+	size_t begin = t->old.begin[old], end = t->old.end[old];
+	size_t last = t->pieces[end - 1].out;
+
+	if (last != NONE && t->able.shrink && !t->outs[last].nr_pairs)
+		end = t->outs[last].first;
+	for (size_t i = begin; i < end; i++)
+		if (!t->pieces[i].kept && (off || stays(t, &t->pieces[i])))
+			return 0;
+	return all_need(t, begin, end, off);
+}
+
+/*
+ * Whether the log of all of a group will still have to be switched off when the
+ * group is merged, or of none.
+ */
 static bool log_is_even(const struct transition *t,
 			const struct toggles *toggles, size_t begin, size_t end)
 {
@@ -196,43 +205,47 @@ static bool log_is_even(const struct transition *t,
 		uint32_t pending = needs(t, i, true) &
 				   ~toggles->early[t->pieces[i].old];
 
+		if (!toggles->late[t->pieces[i].new] && !has_pair_behind(t, i))
+			pending = 0;
 		any |= pending;
 		all &= pending;
 	}
 	return any == all || !any;
 }
 
-/*
- * What the ends of the link can do is found out once for each of them: before is
- * the link before, or NULL.
- */
-static struct link off_link(const struct transition *t, size_t i,
-			    const struct link *before)
+/* Whether KVM takes a slot of the group, and of what is replaced behind it. */
+static bool fits(const struct transition *t, size_t begin, size_t end)
 {
-	const struct piece *piece = &t->pieces[i];
-	struct link link = {
-		.piece = i,
-		.need = needs(t, i, true),
-		.left = piece->old,
-		.right = piece->new,
-	};
-	bool whole;
+	const struct piece *last = &t->pieces[end - 1];
+	size_t old = last->old;
 
-	if (before && before->left == link.left) {
-		link.left_can = before->left_can;
-	} else {
-		link.left_can = all_need(t, t->old.begin[piece->old],
-					 t->old.end[piece->old], true, &whole);
-		/* What goes is logged to its end. */
-		if (!whole)
-			link.left_can = 0;
-	}
-	if (before && before->right == link.right)
-		link.right_can = before->right_can;
-	else if (t->able.merge)
-		link.right_can = all_need(t, t->new.begin[piece->new],
-					  t->new.end[piece->new], true, &whole);
-	return link;
+	if (has_pair_behind(t, end - 1))
+		while (last < t->pieces + t->nr_pieces - 1 &&
+		       last[1].old == old && !last[1].kept)
+			last++;
+	return last->gpa + last->size - t->pieces[begin].gpa <=
+	       KVM_LAYOUT_MAX_SIZE;
+}
+
+/* The index behind the last kept neighbour in the same wanted slot. */
+static size_t neighbours_end(const struct transition *t, size_t first)
+{
+	size_t end = first;
+
+	while (end < t->nr_pieces && t->pieces[end].kept &&
+	       t->pieces[end].new == t->pieces[first].new)
+		end++;
+	return end;
+}
+
+/* The same, of those with the same need. */
+static size_t alike_end(const struct transition *t, size_t first)
+{
+	size_t end = first, most = neighbours_end(t, first);
+
+	while (end < most && needs(t, end, false) == needs(t, first, false))
+		end++;
+	return end;
 }
 
 /* Whether a group is not all there is to merge of its wanted slot. */
@@ -248,32 +261,78 @@ static bool has_company(const struct transition *t, size_t begin, size_t end)
 	return false;
 }
 
-static struct link other_link(const struct transition *t,
-			      const struct toggles *toggles, size_t i,
-			      size_t group, const struct link *before)
+/*
+ * Whether a wanted slot's log can be switched off at the end for all of it: what has
+ * come by then has been logged meanwhile, which what stays must not be.
+ */
+static uint32_t late_can(const struct transition *t, size_t new)
+{
+	size_t begin = t->new.begin[new], end = t->new.end[new];
+
+	for (size_t i = begin; i < end; i++)
+		if (!t->pieces[i].kept && stays(t, &t->pieces[i]))
+			return 0;
+	return all_need(t, begin, end, true);
+}
+
+static struct link off_link(const struct transition *t, size_t i,
+			    const struct link *before)
 {
 	const struct piece *piece = &t->pieces[i];
 	struct link link = {
 		.piece = i,
-		.need = needs(t, i, false),
+		.need = needs(t, i, true),
 		.left = piece->old,
+		.right = piece->new,
+	};
+
+	/* What the ends of a link can do is found out once for each of them. */
+	link.left_can = before && before->left == link.left ?
+			before->left_can : left_can(t, piece->old, true);
+	if (before && before->right == link.right)
+		link.right_can = before->right_can;
+	else if (t->able.merge)
+		link.right_can = late_can(t, piece->new);
+	return link;
+}
+
+/*
+ * A group is all kept neighbours, if they have a need in common, or else those that
+ * have the same.
+ */
+static size_t find_group(const struct transition *t, size_t first, size_t *most)
+{
+	size_t end = neighbours_end(t, first);
+
+	if (first < *most || !all_need(t, first, end, false)) {
+		if (first >= *most)
+			*most = end;
+		return alike_end(t, first);
+	}
+	return end;
+}
+
+static struct link other_link(const struct transition *t,
+			      struct toggles *toggles, size_t i, size_t group,
+			      const struct link *before)
+{
+	size_t end = toggles->group_end[group];
+	struct link link = {
+		.piece = i,
+		.need = needs(t, i, false),
+		.left = t->pieces[i].old,
 		.right = group,
 	};
-	size_t end;
-	bool whole;
 
-	if (before && before->left == link.left)
-		link.left_can = before->left_can;
-	else
-		link.left_can = all_need(t, t->old.begin[piece->old],
-					 t->old.end[piece->old], false, &whole);
-	if (before && before->right == link.right) {
+	link.left_can = before && before->left == link.left ?
+			before->left_can : left_can(t, link.left, false);
+	if (before && before->right == group) {
 		link.right_can = before->right_can;
 		link.right_more = before->right_more;
 	} else {
-		end = group_end(t, group);
-		if (t->able.merge && log_is_even(t, toggles, group, end))
-			link.right_can = all_need(t, group, end, false, &whole);
+		if (t->able.merge && log_is_even(t, toggles, group, end) &&
+		    fits(t, group, end))
+			link.right_can = all_need(t, group, end, false);
 		link.right_more = has_company(t, group, end);
 	}
 	return link;
@@ -293,7 +352,7 @@ static void note(struct toggles *toggles, const struct link *links, size_t nr,
 static int choose_all(struct toggles *toggles, const struct transition *t,
 		      struct link *links, uint32_t *left, uint32_t *right)
 {
-	size_t nr = 0, group = NONE;
+	size_t nr = 0;
 	int error;
 
 	for (size_t i = 0; i < t->nr_pieces; i++)
@@ -307,12 +366,14 @@ static int choose_all(struct toggles *toggles, const struct transition *t,
 	note(toggles, links, nr, left, right, toggles->late);
 
 	nr = 0;
-	for (size_t i = 0; i < t->nr_pieces; i++) {
+	for (size_t i = 0, group = 0, end = 0, most = 0; i < t->nr_pieces; i++) {
 		if (!t->pieces[i].kept)
 			continue;
-		if (!i || !t->pieces[i - 1].kept ||
-		    t->pieces[i - 1].new != t->pieces[i].new)
+		if (i >= end) {
 			group = i;
+			end = find_group(t, i, &most);
+			toggles->group_end[group] = end;
+		}
 		links[nr] = other_link(t, toggles, i, group,
 				       nr ? &links[nr - 1] : NULL);
 		nr++;
@@ -333,9 +394,10 @@ int toggles_choose(struct toggles *toggles, const struct transition *t)
 	toggles->early = calloc(t->old.nr + 1, sizeof(*toggles->early));
 	toggles->alone = calloc(nr, sizeof(*toggles->alone));
 	toggles->group = calloc(nr, sizeof(*toggles->group));
+	toggles->group_end = calloc(nr, sizeof(*toggles->group_end));
 	toggles->late = calloc(t->new.nr + 1, sizeof(*toggles->late));
 	if (links && choices && toggles->early && toggles->alone &&
-	    toggles->group && toggles->late)
+	    toggles->group && toggles->group_end && toggles->late)
 		error = choose_all(toggles, t, links, choices, choices + nr);
 	if (error)
 		toggles_destroy(toggles);
@@ -349,5 +411,6 @@ void toggles_destroy(struct toggles *toggles)
 	free(toggles->early);
 	free(toggles->alone);
 	free(toggles->group);
+	free(toggles->group_end);
 	free(toggles->late);
 }
