@@ -309,7 +309,8 @@ struct kvm_layout_plan;
  * What is replaced (another host address) is missing between two neighbouring steps.
  * A step concerns one of the present slots or one of the wanted ones, never more of
  * both: nothing is merged to be split again, and a slot is split but once.  Of such
- * sequences it is a shortest.  Where the host lacks operations, what cannot be kept
+ * sequences it is a shortest; where both flags change at once for merged slots, one
+ * in some ten thousands takes one step more.  Where the host lacks operations, what cannot be kept
  * is deleted and created, and is among the gaps.
  *
  * A wanted slot gets the number of its first piece if that stays, or else a free
