@@ -22,8 +22,10 @@ help:
 	@echo 'make selftests  of these: the tests that run guests'
 	@echo 'make nested-linux'
 	@echo '                of these: Linux in a VM in a VM'
+	@echo 'make qemu       build QEMU 10 so that it uses the library, in the cache'
+	@echo 'make check-qemu run Linux in it, with virtio-mem and a migration: half an hour, and no part of the others'
 	@echo 'make bench      measure operations beside what VMMs do today; takes KERNEL=<name>, too, and hours'
-	@echo 'make setup      install what the last nine need; they do so themselves'
+	@echo 'make setup      install what all these need; they do so themselves'
 	@echo 'make clean      remove what was built here'
 
 modules clean:
@@ -41,6 +43,12 @@ demo: setup
 demo-qemu: setup
 	host/demo-qemu $(KERNEL:%=--kernel %)
 
+qemu: setup
+	host/qemu
+
+check-qemu: setup
+	host/check-qemu $(KERNEL:%=--kernel %)
+
 bench:
 	host/bench $(KERNEL:%=--kernel %)
 
@@ -53,4 +61,4 @@ check-all:
 static model dkms kunit vmm selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo demo-qemu bench check check-all static model dkms kunit vmm selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu bench check check-all static model dkms kunit vmm selftests nested-linux
