@@ -28,7 +28,7 @@ bool region_valid(const region_t *region);
 /* qsort() */
 int region_by_gpa(const void *a, const void *b);
 
-/* Whether no slot of the layout but those of @but has a part of the range. */
+/* What kvm_layout_new() was told. */
 uint32_t layout_as_id(const struct kvm_layout *layout);
 uint32_t layout_first_id(const struct kvm_layout *layout);
 uint32_t layout_nr_ids(const struct kvm_layout *layout);

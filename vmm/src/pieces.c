@@ -91,7 +91,7 @@ static size_t count_kept(const struct transition *t, size_t begin, size_t end)
 	return nr;
 }
 
-/* Gives up all of a slot's pieces, or all but its first. Whether any were left. */
+/* Gives up these pieces. Whether any were kept. */
 static bool give_up(struct transition *t, size_t begin, size_t end)
 {
 	bool any = false;

@@ -229,19 +229,28 @@ int kvm_model_set_region(struct kvm_model *model, const region_t *region)
 	return change_region(model, slot, region);
 }
 
-int kvm_model_grow(struct kvm_model *model, uint32_t number, uint64_t size)
+/* An operation on a slot. Return: 0, with the slot */
+static int begin_on(struct kvm_model *model, enum kvm_layout_op op,
+		    uint32_t number, struct kvm_model_slot **slot)
 {
-	struct kvm_model_slot *slot;
-	uint64_t old, end;
-	int err = begin_op(model, KVM_LAYOUT_GROW);
+	int err = begin_op(model, op);
 
 	if (err)
 		return err;
 	if (!known_number(model, number))
 		return -EINVAL;
-	slot = kvm_model_find(model, number);
-	if (!slot)
-		return -ENOENT;
+	*slot = kvm_model_find(model, number);
+	return *slot ? 0 : -ENOENT;
+}
+
+int kvm_model_grow(struct kvm_model *model, uint32_t number, uint64_t size)
+{
+	struct kvm_model_slot *slot;
+	uint64_t old, end;
+	int err = begin_on(model, KVM_LAYOUT_GROW, number, &slot);
+
+	if (err)
+		return err;
 	old = slot->region.memory_size;
 	end = slot->region.guest_phys_addr + old;
 	if (!aligned(size) || size <= old || size > KVM_LAYOUT_MAX_SIZE ||
@@ -276,14 +285,9 @@ int kvm_model_shrink(struct kvm_model *model, uint32_t number, uint64_t size,
 	/* Asked again without, it is the same call. */
 	if (bitmap && model->no_bitmaps)
 		return -EINVAL;
-	err = begin_op(model, KVM_LAYOUT_SHRINK);
+	err = begin_on(model, KVM_LAYOUT_SHRINK, number, &slot);
 	if (err)
 		return err;
-	if (!known_number(model, number))
-		return -EINVAL;
-	slot = kvm_model_find(model, number);
-	if (!slot)
-		return -ENOENT;
 	if (!aligned(size) || size >= slot->region.memory_size)
 		return -EINVAL;
 	if (bitmap && !slot->dirty)
@@ -349,15 +353,10 @@ int kvm_model_split(struct kvm_model *model, uint32_t number,
 		    const struct kvm_memslot_cut *cuts, size_t nr_cuts)
 {
 	struct kvm_model_slot *slot, whole;
-	int err = begin_op(model, KVM_LAYOUT_SPLIT);
+	int err = begin_on(model, KVM_LAYOUT_SPLIT, number, &slot);
 
 	if (err)
 		return err;
-	if (!known_number(model, number))
-		return -EINVAL;
-	slot = kvm_model_find(model, number);
-	if (!slot)
-		return -ENOENT;
 	err = check_cuts(model, &slot->region, cuts, nr_cuts);
 	if (err)
 		return err;
@@ -410,15 +409,10 @@ int kvm_model_merge(struct kvm_model *model, uint32_t number,
 		    const uint32_t *slots, size_t nr_slots)
 {
 	struct kvm_model_slot *first;
-	int err = begin_op(model, KVM_LAYOUT_MERGE);
+	int err = begin_on(model, KVM_LAYOUT_MERGE, number, &first);
 
 	if (err)
 		return err;
-	if (!known_number(model, number))
-		return -EINVAL;
-	first = kvm_model_find(model, number);
-	if (!first)
-		return -ENOENT;
 	err = check_merged(model, first, slots, nr_slots);
 	if (err)
 		return err;
@@ -441,15 +435,12 @@ int kvm_model_set_readonly(struct kvm_model *model, uint32_t number,
 			   uint32_t readonly)
 {
 	struct kvm_model_slot *slot;
-	int err = begin_op(model, KVM_LAYOUT_SET_READONLY);
+	int err = begin_on(model, KVM_LAYOUT_SET_READONLY, number, &slot);
 
 	if (err)
 		return err;
-	if (readonly > 1 || !known_number(model, number))
+	if (readonly > 1)
 		return -EINVAL;
-	slot = kvm_model_find(model, number);
-	if (!slot)
-		return -ENOENT;
 	if (!!(slot->region.flags & KVM_MEM_READONLY) == readonly)
 		return 0;
 	slot->region.flags ^= KVM_MEM_READONLY;

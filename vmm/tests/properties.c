@@ -426,16 +426,6 @@ static void usage(void)
 	exit(2);
 }
 
-static uint64_t number(const char *text, uint64_t least)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 0);
-
-	if (*end || end == text || n < least)
-		usage();
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	bool only_model = false;
@@ -443,17 +433,17 @@ int main(int argc, char **argv)
 
 	while ((c = getopt(argc, argv, "n:s:i:w:f:o:m")) != -1) {
 		if (c == 'n')
-			nr_transitions = number(optarg, 0);
+			nr_transitions = tap_number(optarg, 0, usage);
 		else if (c == 's')
-			seed = number(optarg, 0);
+			seed = tap_number(optarg, 0, usage);
 		else if (c == 'i')
-			only = number(optarg, 0);
+			only = tap_number(optarg, 0, usage);
 		else if (c == 'w')
-			max_units = number(optarg, 2);
+			max_units = tap_number(optarg, 2, usage);
 		else if (c == 'f')
-			faults_each = number(optarg, 1);
+			faults_each = tap_number(optarg, 1, usage);
 		else if (c == 'o')
-			only_ops = number(optarg, 0);
+			only_ops = tap_number(optarg, 0, usage);
 		else if (c == 'm')
 			only_model = true;
 		else

@@ -303,31 +303,21 @@ static enum world_rules rules_of(const char *text)
 	return WORLD_PLAIN;
 }
 
-static uint64_t number(const char *text, uint64_t least)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 0);
-
-	if (*end || end == text || n < least)
-		usage();
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	int c;
 
 	while ((c = getopt(argc, argv, "n:r:u:c:p:")) != -1) {
 		if (c == 'n')
-			nr_pairs = number(optarg, 0);
+			nr_pairs = tap_number(optarg, 0, usage);
 		else if (c == 'r')
 			rules = rules_of(optarg);
 		else if (c == 'u')
-			free_each = number(optarg, 1);
+			free_each = tap_number(optarg, 1, usage);
 		else if (c == 'c')
-			only_class = number(optarg, 0);
+			only_class = tap_number(optarg, 0, usage);
 		else if (c == 'p')
-			only_pair = number(optarg, 0);
+			only_pair = tap_number(optarg, 0, usage);
 		else
 			usage();
 	}

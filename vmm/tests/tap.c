@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int nr_results;
@@ -58,4 +59,14 @@ int tap_end(void)
 	printf("1..%d\n", nr_results);
 	fflush(stdout);
 	return nr_failed ? 1 : 0;
+}
+
+uint64_t tap_number(const char *text, uint64_t least, void (*usage)(void))
+{
+	char *end;
+	uint64_t n = strtoull(text, &end, 0);
+
+	if (*end || end == text || n < least)
+		usage();
+	return n;
 }

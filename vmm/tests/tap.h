@@ -6,6 +6,7 @@
 #define TAP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,6 +27,13 @@ int tap_end(void);
 
 /* tap_failed - how many results were bad so far */
 int tap_failed(void);
+
+/*
+ * tap_number - the number that an option of a test is
+ * @least: it is not below
+ * @usage: called where it is none; does not return
+ */
+uint64_t tap_number(const char *text, uint64_t least, void (*usage)(void));
 
 #ifdef __cplusplus
 }
