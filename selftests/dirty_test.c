@@ -20,7 +20,8 @@
 #define LOG		KVM_MEM_LOG_DIRTY_PAGES
 
 /* Some words of a bitmap, and not a whole number of them. */
-#define NR_PAGES	(5 * 64 + 37)
+/* More than fill a ring. */
+#define NR_PAGES	(8 * 64 + 37)
 #define RANGE		(NR_PAGES * PAGE_SIZE)
 #define BITMAP_WORDS	DIV_ROUND_UP(NR_PAGES, 64)
 #define BITMAP_SIZE	(BITMAP_WORDS * sizeof(uint64_t))
@@ -63,15 +64,6 @@ static bool has_feature(uint64_t feature)
 	close(dev);
 	kvm_vm_free(vm);
 	return has;
-}
-
-/* Whether KVM learns late what the CPU logged: then a tail is all dirty. */
-static bool host_has_pml(void)
-{
-	char buf[8];
-
-	return !host_read("/sys/module/kvm_intel/parameters/pml", buf,
-			  sizeof(buf)) && buf[0] == 'Y';
 }
 
 /* ------------------------------------------------- what both kinds share */
@@ -389,6 +381,7 @@ TEST_F(bitmap, positions)
 				succeeds(do_op(w, SET_READONLY, cut, NULL), op);
 			memset(tail, 0xff, sizeof(tail));
 			succeeds(do_op(w, op, cut, tail), op);
+			/* All of a tail is dirty where KVM learns late. */
 			if (op == SHRINK && !host_has_pml())
 				assert_bits(tail, cut, NR_PAGES - cut, want,
 					    "SHRINK's bitmap");
@@ -868,7 +861,7 @@ FIXTURE_SETUP(ring)
 		"the module does not handle dirty rings");
 	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
 		"this KVM has no dirty rings");
-	world_make(&self->w, RING_SIZE, PLAIN);
+	world_make(&self->w, ring_size(), PLAIN);
 }
 
 FIXTURE_TEARDOWN(ring)
@@ -880,7 +873,7 @@ static uint32_t nr_dirty(struct kvm_vcpu *vcpu, uint32_t from)
 {
 	uint32_t n = 0;
 
-	while (n < RING_ENTRIES && ring_is_dirty(vcpu, from + n))
+	while (n < ring_entries() && ring_is_dirty(vcpu, from + n))
 		n++;
 	return n;
 }
@@ -1050,7 +1043,7 @@ TEST_F(ring, full_and_wrapped)
 					      gpa_of(page), 9);
 		}
 		n = nr_dirty(vcpu, start);
-		TEST_ASSERT(n >= RING_SOFT_LIMIT, "only %u entries", n);
+		TEST_ASSERT(n >= ring_soft_limit(), "only %u entries", n);
 		/* Some of them harvested, up to beyond the wrap and not. */
 		harvest(w, 0, round * 40);
 		check_rename(w, op, CUT, 0, start, round * 40, n);

@@ -1414,7 +1414,7 @@ static void enable_mode(void)
 		break;
 	case MODE_RING_BITMAP:
 	case MODE_RING:
-		vm_enable_dirty_ring(vm, RING_SIZE);
+		vm_enable_dirty_ring(vm, ring_size());
 		if (opt.mode == MODE_RING_BITMAP)
 			vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, 0);
 		break;

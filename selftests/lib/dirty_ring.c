@@ -3,6 +3,35 @@
 #include "processor.h"
 
 #include "dirty_ring.h"
+#include "host.h"
+
+#define KEPT		64
+#define PML_ENTRIES	512
+
+static uint32_t nr_kept(void)
+{
+	return KEPT + (host_has_pml() ? PML_ENTRIES : 0);
+}
+
+/* A power of two, at least a page, and more than what KVM keeps. */
+uint32_t ring_size(void)
+{
+	uint32_t size = PAGE_SIZE;
+
+	while (size / sizeof(struct kvm_dirty_gfn) <= nr_kept())
+		size *= 2;
+	return size;
+}
+
+uint32_t ring_entries(void)
+{
+	return ring_size() / sizeof(struct kvm_dirty_gfn);
+}
+
+uint32_t ring_soft_limit(void)
+{
+	return ring_entries() - nr_kept();
+}
 
 struct kvm_dirty_gfn *ring_entry(struct kvm_vcpu *vcpu, uint32_t index)
 {

@@ -10,10 +10,17 @@
 
 #include "kvm_util.h"
 
-/* The smallest ring; KVM keeps 64 of its entries for itself. */
-#define RING_SIZE	PAGE_SIZE
-#define RING_ENTRIES	(RING_SIZE / sizeof(struct kvm_dirty_gfn))
-#define RING_SOFT_LIMIT	(RING_ENTRIES - 64)
+/* The smallest ring that this host's KVM makes, in bytes. */
+uint32_t ring_size(void);
+
+/* How many entries fit into it. */
+uint32_t ring_entries(void);
+
+/*
+ * How many the guest may fill before KVM_RUN ends. KVM keeps 64 for itself, and
+ * as many as a CPU logs before KVM looks.
+ */
+uint32_t ring_soft_limit(void);
 
 /* The number that entries of a removed tail name: no slot can have it. */
 #define RING_NO_SLOT	0x7fff

@@ -68,6 +68,14 @@ int host_read(const char *path, char *buf, size_t size)
 	return ret;
 }
 
+bool host_has_pml(void)
+{
+	char buf[8];
+
+	return !host_read("/sys/module/kvm_intel/parameters/pml", buf,
+			  sizeof(buf)) && buf[0] == 'Y';
+}
+
 void host_quiet(void)
 {
 	/* What is not there does not disturb. */

@@ -26,6 +26,9 @@ uint64_t host_random_between(uint64_t low, uint64_t high);
 int host_write(const char *path, const char *value);
 int host_read(const char *path, char *buf, size_t size);
 
+/* Whether CPUs log writes, of which KVM learns later. */
+bool host_has_pml(void);
+
 /*
  * Keeps the host from moving or merging pages on its own account: each such
  * move costs page faults which tests that count them would blame on others.
