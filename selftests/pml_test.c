@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * On Intel's CPUs: page-modification logging is really at work where other
+ * tests ask what the dirty log says.
+ */
+#include "harness.h"
+
+#include "kvm_util.h"
+#include "processor.h"
+
+#include "dirty_ring.h"
+#include "host.h"
+#include "memslot_ops.h"
+#include "ops.h"
+#include "probe.h"
+#include "trace.h"
+
+#define LOG		KVM_MEM_LOG_DIRTY_PAGES
+/* More than a CPU can log before KVM has to look. */
+#define NR_PAGES	1500UL
+#define SIZE		(NR_PAGES * PAGE_SIZE)
+#define PML_ENTRIES	512
+#define OTHER_SLOT	(PROBE_SLOT + 1)
+
+#define EXIT_EVENT	TRACEFS "events/kvm/kvm_exit/"
+#define EXIT_PML_FULL	"62"
+
+FIXTURE(pml) {
+	struct probe *p;
+	struct kvm_vm *vm;
+	char *mem;
+	int dev;
+};
+
+FIXTURE_SETUP(pml)
+{
+	const struct probe_config config = { .nr_vcpus = 1, .size = SIZE };
+
+	self->p = NULL;
+	REQUIRE(host_has_pml(), "this host has no PML");
+	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
+	self->p = probe_create(&config);
+	self->vm = probe_vm(self->p);
+	self->dev = memslot_ops_open(self->vm);
+	self->mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	memset(self->mem, 0, SIZE);
+	TEST_ASSERT_EQ(slot_set(self->vm, PROBE_SLOT, LOG, PROBE_GPA, SIZE,
+				self->mem), 0);
+}
+
+FIXTURE_TEARDOWN(pml)
+{
+	if (!self->p)
+		return;
+	close(self->dev);
+	probe_free(self->p);
+	munmap(self->mem, SIZE);
+}
+
+/* What is mapped has been written to, and KVM has forgotten that. */
+static void map_and_clean(struct probe *p, uint64_t *log)
+{
+	probe_loop(p, 0, PROBE_WRITE, PROBE_GPA, NR_PAGES);
+	probe_wait(p, 1);
+	probe_stop(p);
+	kvm_vm_get_dirty_log(probe_vm(p), PROBE_SLOT, log);
+}
+
+static void count_exits(bool on)
+{
+	TEST_ASSERT(!host_write(EXIT_EVENT "filter",
+				on ? "exit_reason == " EXIT_PML_FULL : "0") &&
+		    !host_write(EXIT_EVENT "enable", on ? "1" : "0"),
+		    "there is no event for exits");
+}
+
+static int nr_exits(void)
+{
+	char *line = NULL;
+	size_t size = 0;
+	FILE *trace;
+	int nr = 0;
+
+	trace = fopen(TRACEFS "trace", "r");
+	TEST_ASSERT(trace, "cannot read the trace");
+	while (getline(&line, &size, trace) > 0) {
+		if (strstr(line, "kvm_exit: "))
+			nr++;
+	}
+	fclose(trace);
+	free(line);
+	return nr;
+}
+
+/*
+ * Writes to clean pages are logged although no page fault tells KVM of them:
+ * the CPU fills its buffer, and leaves the guest when that is full.
+ */
+TEST_F(pml, the_cpu_logs)
+{
+	uint64_t log[DIV_ROUND_UP(NR_PAGES, 64)], faults;
+	const uint64_t half = NR_PAGES / 2;
+	const struct kvm_memslot_cut cut = {
+		.offset = half * PAGE_SIZE,
+		.slot = OTHER_SLOT,
+	};
+	int i;
+
+	map_and_clean(self->p, log);
+	faults = probe_faults(self->p);
+	REQUIRE(trace_start(), "there is no tracefs");
+	count_exits(true);
+
+	probe_loop(self->p, 0, PROBE_WRITE, PROBE_GPA, NR_PAGES);
+	probe_wait(self->p, 1);
+	TEST_ASSERT_EQ(slot_split(self->dev, PROBE_SLOT, 1, &cut), 0);
+	probe_stop(self->p);
+	count_exits(false);
+	trace_stop();
+
+	TEST_ASSERT(probe_faults(self->p) == faults,
+		    "%lu page faults: it was not the CPU that logged",
+		    probe_faults(self->p) - faults);
+	ksft_print_msg("the buffer was full %d times\n", nr_exits());
+	TEST_ASSERT(nr_exits() >= NR_PAGES / PML_ENTRIES - 1,
+		    "the CPU's buffer was full only %d times", nr_exits());
+
+	memset(log, 0, sizeof(log));
+	kvm_vm_get_dirty_log(self->vm, PROBE_SLOT, log);
+	for (i = 0; i < half; i++)
+		TEST_ASSERT(test_bit(i, (void *)log), "page %d is clean", i);
+	memset(log, 0, sizeof(log));
+	kvm_vm_get_dirty_log(self->vm, OTHER_SLOT, log);
+	for (i = half; i < NR_PAGES; i++)
+		TEST_ASSERT(test_bit(i - half, (void *)log),
+			    "page %d is clean", i);
+}
+
+/* What a CPU may still know of, KVM cannot: all that SHRINK takes away is dirty. */
+TEST_F(pml, a_tail_is_all_dirty)
+{
+	const uint64_t tail = 100;
+	uint64_t log[DIV_ROUND_UP(NR_PAGES, 64)], bits[2] = { 0 };
+	int i;
+
+	map_and_clean(self->p, log);
+	TEST_ASSERT_EQ(slot_shrink(self->dev, PROBE_SLOT,
+				   SIZE - tail * PAGE_SIZE, bits), 0);
+	for (i = 0; i < tail; i++)
+		TEST_ASSERT(test_bit(i, (void *)bits), "page %d is clean", i);
+}
+
+/* KVM keeps as many entries of a ring as a CPU logs before it looks. */
+TEST(pml_rings)
+{
+	struct kvm_vm *vm;
+	int ret;
+
+	REQUIRE(host_has_pml(), "this host has no PML");
+	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
+		"this KVM has no dirty rings");
+	vm = vm_create_barebones();
+	ret = __vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
+			      ring_size() / 2);
+	TEST_ASSERT(ret && errno == EINVAL, "a ring of %u entries is taken",
+		    ring_entries() / 2);
+	TEST_ASSERT(ring_entries() / 2 <= 64 + PML_ENTRIES, "it is too small");
+	vm_enable_dirty_ring(vm, ring_size());
+	kvm_vm_free(vm);
+}
+
+TEST_HARNESS_MAIN
