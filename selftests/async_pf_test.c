@@ -110,11 +110,14 @@ static void tell_guest(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
 
 FIXTURE_SETUP(async_pf)
 {
-	const struct probe_config config = { .nr_vcpus = 1, .size = CHANGE_SIZE };
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = CHANGE_SIZE,
+		.interrupts = true,
+	};
 
 	self->p = NULL;
 	REQUIRE_ALL_OPS();
-	setenv("INTERRUPTS", "1", true);
 	self->p = probe_create(&config);
 	self->vm = probe_vm(self->p);
 	self->dev = memslot_ops_open(self->vm);

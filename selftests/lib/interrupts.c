@@ -14,21 +14,35 @@
 #include "kvm_util.h"
 #include "processor.h"
 
+#include "interrupts.h"
+
 /* RFLAGS.IF */
-#define FLAG_INTERRUPTS		(1U << 9)
+#define FLAG_INTERRUPTS		(1UL << 9)
 
 struct kvm_vcpu *__real_vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id);
 struct kvm_vcpu *__wrap_vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id);
 
+bool interrupts_wanted(void)
+{
+	return getenv("INTERRUPTS");
+}
+
+void vcpu_allow_interrupts(struct kvm_vcpu *vcpu, bool allow)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags &= ~FLAG_INTERRUPTS;
+	if (allow)
+		regs.rflags |= FLAG_INTERRUPTS;
+	vcpu_regs_set(vcpu, &regs);
+}
+
 struct kvm_vcpu *__wrap_vm_arch_vcpu_add(struct kvm_vm *vm, uint32_t vcpu_id)
 {
 	struct kvm_vcpu *vcpu = __real_vm_arch_vcpu_add(vm, vcpu_id);
-	struct kvm_regs regs;
 
-	if (getenv("INTERRUPTS")) {
-		vcpu_regs_get(vcpu, &regs);
-		regs.rflags |= FLAG_INTERRUPTS;
-		vcpu_regs_set(vcpu, &regs);
-	}
+	if (interrupts_wanted())
+		vcpu_allow_interrupts(vcpu, true);
 	return vcpu;
 }

@@ -5,6 +5,7 @@
 #include "kvm_util.h"
 #include "processor.h"
 
+#include "interrupts.h"
 #include "level.h"
 #include "probe.h"
 
@@ -285,6 +286,7 @@ void probe_loop_ranges(struct probe *p, int id, enum probe_how how,
 	memcpy(r->note->ranges, ranges, nr * sizeof(*ranges));
 	r->note->nr_ranges = nr;
 	r->loops = true;
+	vcpu_allow_interrupts(r->vcpu, interrupts_wanted());
 	start_thread(r);
 }
 
@@ -333,6 +335,7 @@ void probe_stop(struct probe *p)
 			continue;
 		WRITE_ONCE(r->note->stop, 1);
 		probe_end(p, i);
+		vcpu_allow_interrupts(r->vcpu, p->config.interrupts);
 		TEST_ASSERT(!r->result.err, "vCPU %d: KVM_RUN fails: %s", i,
 			    strerror(r->result.err));
 	}
@@ -400,6 +403,7 @@ struct probe *probe_create(const struct probe_config *config)
 		r->note = addr_gva2hva(p->vm, note);
 		r->note->mmio = PROBE_GPA + size - PAGE_SIZE;
 		vcpu_args_set(r->vcpu, 2, note, i);
+		vcpu_allow_interrupts(r->vcpu, config->interrupts);
 		r->faults = counter_open(vcpu_get_stats_fd(r->vcpu), "pf_taken");
 	}
 	return p;

@@ -32,6 +32,11 @@ struct probe_config {
 	int nr_vcpus;
 	uint64_t size;			/* of the range, in bytes */
 	uint32_t ring_size;		/* of dirty rings, in bytes; 0: none */
+	/*
+	 * Enabled in the guest. Otherwise they are only in loops, if at all, for a
+	 * fault that is to hold an operation up must not be resolved asynchronously.
+	 */
+	bool interrupts;
 };
 
 /* What became of an access. */
