@@ -3,6 +3,10 @@
  * On Intel's CPUs: page-modification logging is really at work where other
  * tests ask what the dirty log says.
  */
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+
 #include "harness.h"
 
 #include "kvm_util.h"
@@ -149,6 +153,149 @@ TEST_F(pml, a_tail_is_all_dirty)
 	for (i = 0; i < tail; i++)
 		TEST_ASSERT(test_bit(i, (void *)bits), "page %d is clean", i);
 }
+
+/* ------------------------------------------ a buffer that is emptied late */
+
+/* The vCPU writes to this one, and to one that stays. */
+#define TAIL_PAGE	(NR_PAGES - 1)
+#define HOG_NS		200000000UL
+
+FIXTURE(late_buffer) {
+	struct probe *p;
+	struct kvm_vm *vm;
+	char *mem;
+	int dev;
+	uint32_t index;
+	pthread_t hog;
+};
+
+static sem_t hog_begins;
+static bool hog_ends;
+
+/* Keeps the CPU busy for a while, whenever it is told. */
+static void *hog_main(void *arg)
+{
+	struct timespec start, now;
+
+	for (;;) {
+		sem_wait(&hog_begins);
+		if (READ_ONCE(hog_ends))
+			return NULL;
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		do {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+		} while (timespec_to_ns(timespec_sub(now, start)) < HOG_NS);
+	}
+}
+
+static void schedule_as(int policy, int priority)
+{
+	const struct sched_param param = { .sched_priority = priority };
+
+	TEST_ASSERT(!sched_setscheduler(0, policy, &param),
+		    "cannot be scheduled by policy %d: %s", policy,
+		    strerror(errno));
+}
+
+FIXTURE_SETUP(late_buffer)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = SIZE,
+		.ring_size = ring_size(),
+	};
+	const struct probe_range ranges[] = {
+		{ .gpa = PROBE_GPA, .nr = 1, .stride = 1 },
+		{ .gpa = PROBE_GPA + TAIL_PAGE * PAGE_SIZE, .nr = 1, .stride = 1 },
+	};
+
+	self->p = NULL;
+	REQUIRE(host_has_pml(), "this host has no PML");
+	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
+		"this KVM has no dirty rings");
+	REQUIRE_ALL_OPS();
+	host_seed();
+	self->index = 0;
+	self->p = probe_create(&config);
+	self->vm = probe_vm(self->p);
+	self->dev = memslot_ops_open(self->vm);
+	self->mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	memset(self->mem, 0, SIZE);
+	TEST_ASSERT_EQ(slot_set(self->vm, PROBE_SLOT, LOG, PROBE_GPA, SIZE,
+				self->mem), 0);
+
+	/* Threads are scheduled as the one that makes them. */
+	sem_init(&hog_begins, 0, 0);
+	pthread_create(&self->hog, NULL, hog_main, NULL);
+	schedule_as(SCHED_IDLE, 0);
+	probe_loop_ranges(self->p, 0, PROBE_WRITE, ranges, ARRAY_SIZE(ranges));
+	schedule_as(SCHED_FIFO, 1);
+}
+
+FIXTURE_TEARDOWN(late_buffer)
+{
+	if (!self->p)
+		return;
+	WRITE_ONCE(hog_ends, true);
+	sem_post(&hog_begins);
+	pthread_join(self->hog, NULL);
+	close(self->dev);
+	probe_free(self->p);
+	munmap(self->mem, SIZE);
+}
+
+/* Whether the ring names the page, by the slot's number or as one of a tail. */
+static bool harvest_names_tail(FIXTURE_DATA(late_buffer) *self)
+{
+	struct kvm_vcpu *vcpu = probe_vcpu(self->p, 0);
+	uint32_t slot, nr = 0;
+	uint64_t offset;
+	bool named = false;
+
+	while (ring_harvest(vcpu, &self->index, &slot, &offset)) {
+		named |= slot == RING_NO_SLOT ? !offset :
+			 slot == PROBE_SLOT && offset == TAIL_PAGE;
+		nr++;
+	}
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(self->vm), nr);
+	return named;
+}
+
+/*
+ * The interrupt that wakes this thread makes the vCPU leave the guest, and the
+ * thread runs before the vCPU can empty its buffer, of which the only CPU has no
+ * time left for it. By then the tail must not have vanished.
+ */
+TEST_F(late_buffer, is_emptied_before_the_tail_vanishes)
+{
+	volatile uint64_t *word = (void *)(self->mem + TAIL_PAGE * PAGE_SIZE);
+	int round, nr_written = 0;
+	uint64_t before;
+
+	for (round = 0; round < 40; round++) {
+		probe_wait(self->p, 10);
+		harvest_names_tail(self);
+		before = *word;
+		usleep(host_random_between(200, 3000));
+		sem_post(&hog_begins);
+		TEST_ASSERT_EQ(slot_shrink(self->dev, PROBE_SLOT,
+					   SIZE - PAGE_SIZE, NULL), 0);
+		/* The vCPU has been everywhere since. */
+		probe_wait(self->p, 2);
+		if (*word != before) {
+			nr_written++;
+			TEST_ASSERT(harvest_names_tail(self),
+				    "round %d: a write to the tail is in no ring",
+				    round);
+		}
+		TEST_ASSERT_EQ(slot_grow(self->dev, PROBE_SLOT, SIZE), 0);
+	}
+	ksft_print_msg("the tail was written to in %d of %d rounds\n",
+		       nr_written, round);
+	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
+}
+
+/* --------------------------------------------------------------- the rings */
 
 /* KVM keeps as many entries of a ring as a CPU logs before it looks. */
 TEST(pml_rings)
