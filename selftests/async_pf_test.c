@@ -227,14 +227,16 @@ static void change_amid_fault(FIXTURE_DATA(async_pf) *self, bool told,
 /* In what stays, what goes, and what is cut or joined. */
 TEST_F(async_pf, changes)
 {
+	/* A guest that is told is slow: it never rests. */
 	const uint64_t pages[] = {
-		7, CHANGE_CUT - 1, CHANGE_CUT, HUGE_PAGES * 2, CHANGE_PAGES - 1,
+		CHANGE_CUT - 1, CHANGE_CUT, 7, HUGE_PAGES * 2, CHANGE_PAGES - 1,
 	};
+	const unsigned int nr_pages = variant->told ? 2 : ARRAY_SIZE(pages);
 	const struct change *c;
 	unsigned int i, nr = 0;
 
 	for (c = changes; c < changes + NR_CHANGES; c++) {
-		for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		for (i = 0; i < nr_pages; i++) {
 			/* Of read-only slots KVM fetches no page so. */
 			if (!layout_is_writable(&c->before, pages[i]))
 				continue;
