@@ -64,11 +64,16 @@ static void guest_ready(struct ex_regs *regs)
 
 /* -------------------------------------------------------------- the host */
 
-FIXTURE(async_pf) {
+struct world {
 	struct probe *p;
 	struct kvm_vm *vm;
 	char *mem;
 	int dev, uffd;
+	bool told;
+};
+
+FIXTURE(async_pf) {
+	struct world w;
 };
 
 FIXTURE_VARIANT(async_pf) {
@@ -115,27 +120,31 @@ FIXTURE_SETUP(async_pf)
 		.size = CHANGE_SIZE,
 		.interrupts = true,
 	};
+	struct world *w = &self->w;
 
-	self->p = NULL;
+	w->p = NULL;
 	REQUIRE_ALL_OPS();
-	self->p = probe_create(&config);
-	self->vm = probe_vm(self->p);
-	self->dev = memslot_ops_open(self->vm);
-	self->uffd = uffd_open();
-	self->mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
-	memset(self->mem, FILL, CHANGE_SIZE);
-	if (variant->told)
-		tell_guest(self->vm, probe_vcpu(self->p, 0));
+	w->p = probe_create(&config);
+	w->vm = probe_vm(w->p);
+	w->dev = memslot_ops_open(w->vm);
+	w->uffd = uffd_open();
+	w->mem = host_map(CHANGE_SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	memset(w->mem, FILL, CHANGE_SIZE);
+	w->told = variant->told;
+	if (w->told)
+		tell_guest(w->vm, probe_vcpu(w->p, 0));
 }
 
 FIXTURE_TEARDOWN(async_pf)
 {
-	if (!self->p)
+	struct world *w = &self->w;
+
+	if (!w->p)
 		return;
-	close(self->dev);
-	probe_free(self->p);
-	close(self->uffd);
-	munmap(self->mem, CHANGE_SIZE);
+	close(w->dev);
+	probe_free(w->p);
+	close(w->uffd);
+	munmap(w->mem, CHANGE_SIZE);
 }
 
 static bool is_done(void *arg)
@@ -170,40 +179,39 @@ static void await_rounds(struct kvm_vm *vm)
 }
 
 /* A fault of @page is under way in @c, and is resolved when that is over. */
-static void change_amid_fault(FIXTURE_DATA(async_pf) *self, bool told,
-			      const struct change *c, uint64_t page,
-			      enum probe_how how)
+static void change_amid_fault(struct world *w, const struct change *c,
+			      uint64_t page, enum probe_how how)
 {
-	struct change_call call = { c, self->dev };
-	char *at = self->mem + page * PAGE_SIZE;
+	struct change_call call = { c, w->dev };
+	char *at = w->mem + page * PAGE_SIZE;
 	bool write = how == PROBE_WRITE;
 	uint64_t gpa = PROBE_GPA + page * PAGE_SIZE;
 	struct probe_result r;
 	struct async op;
 	bool lands;
 
-	layout_create(self->vm, &c->before, PROBE_GPA, self->mem);
-	probe_read(self->p, PROBE_GPA + BUSY_PAGE * PAGE_SIZE);
+	layout_create(w->vm, &c->before, PROBE_GPA, w->mem);
+	probe_read(w->p, PROBE_GPA + BUSY_PAGE * PAGE_SIZE);
 	madvise(at, PAGE_SIZE, MADV_DONTNEED);
-	TEST_ASSERT(uffd_hold(self->uffd, at, PAGE_SIZE, false),
+	TEST_ASSERT(uffd_hold(w->uffd, at, PAGE_SIZE, false),
 		    "userfaultfd does not hold pages");
 
-	probe_begin(self->p, 0, how, gpa, VALUE);
-	uffd_wait_for_fault(self->uffd, at);
-	if (told)
-		await_rounds(self->vm);
+	probe_begin(w->p, 0, how, gpa, VALUE);
+	uffd_wait_for_fault(w->uffd, at);
+	if (w->told)
+		await_rounds(w->vm);
 	async_start(&op, change_call, &call);
 	TEST_ASSERT(host_wait(is_done, &op),
 		    "%s waits for a page of the host's, which a worker fetches",
 		    c->name);
 	async_must_succeed(&op, c->name);
-	if (told)
-		await_rounds(self->vm);
-	TEST_ASSERT(!probe_is_over(self->p, 0),
+	if (w->told)
+		await_rounds(w->vm);
+	TEST_ASSERT(!probe_is_over(w->p, 0),
 		    "%s, page %lu: the vCPU did not wait for it", c->name, page);
-	uffd_resolve(self->uffd, at, false, FILL);
-	r = probe_end(self->p, 0);
-	uffd_release(self->uffd, at, PAGE_SIZE);
+	uffd_resolve(w->uffd, at, false, FILL);
+	r = probe_end(w->p, 0);
+	uffd_release(w->uffd, at, PAGE_SIZE);
 
 	lands = layout_has(&c->after, page) &&
 		(!write || layout_is_writable(&c->after, page));
@@ -220,18 +228,19 @@ static void change_amid_fault(FIXTURE_DATA(async_pf) *self, bool told,
 		    "%s, page %lu: memory holds %#lx", c->name, page,
 		    *(uint64_t *)at);
 
-	layout_assert(self->vm, &c->after, PROBE_GPA, self->mem);
-	layout_delete(self->vm, &c->after);
+	layout_assert(w->vm, &c->after, PROBE_GPA, w->mem);
+	layout_delete(w->vm, &c->after);
 }
 
 /* In what stays, what goes, and what is cut or joined. */
 TEST_F(async_pf, changes)
 {
+	struct world *w = &self->w;
 	/* A guest that is told is slow: it never rests. */
 	const uint64_t pages[] = {
 		CHANGE_CUT - 1, CHANGE_CUT, 7, HUGE_PAGES * 2, CHANGE_PAGES - 1,
 	};
-	const unsigned int nr_pages = variant->told ? 2 : ARRAY_SIZE(pages);
+	const unsigned int nr_pages = w->told ? 2 : ARRAY_SIZE(pages);
 	const struct change *c;
 	unsigned int i, nr = 0;
 
@@ -240,16 +249,14 @@ TEST_F(async_pf, changes)
 			/* Of read-only slots KVM fetches no page so. */
 			if (!layout_is_writable(&c->before, pages[i]))
 				continue;
-			change_amid_fault(self, variant->told, c, pages[i],
-					  PROBE_READ);
-			change_amid_fault(self, variant->told, c, pages[i],
-					  PROBE_WRITE);
+			change_amid_fault(w, c, pages[i], PROBE_READ);
+			change_amid_fault(w, c, pages[i], PROBE_WRITE);
 			nr += 2;
 		}
 	}
-	if (!variant->told)
+	if (!w->told)
 		return;
-	sync_global_from_guest(self->vm, nr_ready);
+	sync_global_from_guest(w->vm, nr_ready);
 	TEST_ASSERT(nr_ready == nr, "of %u pages the guest was told of %lu", nr,
 		    nr_ready);
 }

@@ -245,19 +245,19 @@ FIXTURE_TEARDOWN(late_buffer)
 }
 
 /* Whether the ring names the page, by the slot's number or as one of a tail. */
-static bool harvest_names_tail(FIXTURE_DATA(late_buffer) *self)
+static bool harvest_names_tail(struct probe *p, uint32_t *index)
 {
-	struct kvm_vcpu *vcpu = probe_vcpu(self->p, 0);
+	struct kvm_vcpu *vcpu = probe_vcpu(p, 0);
 	uint32_t slot, nr = 0;
 	uint64_t offset;
 	bool named = false;
 
-	while (ring_harvest(vcpu, &self->index, &slot, &offset)) {
+	while (ring_harvest(vcpu, index, &slot, &offset)) {
 		named |= slot == RING_NO_SLOT ? !offset :
 			 slot == PROBE_SLOT && offset == TAIL_PAGE;
 		nr++;
 	}
-	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(self->vm), nr);
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(probe_vm(p)), nr);
 	return named;
 }
 
@@ -268,23 +268,23 @@ static bool harvest_names_tail(FIXTURE_DATA(late_buffer) *self)
  */
 TEST_F(late_buffer, is_emptied_before_the_tail_vanishes)
 {
-	volatile uint64_t *word = (void *)(self->mem + TAIL_PAGE * PAGE_SIZE);
+	uint64_t *word = (void *)(self->mem + TAIL_PAGE * PAGE_SIZE);
 	int round, nr_written = 0;
 	uint64_t before;
 
 	for (round = 0; round < 40; round++) {
 		probe_wait(self->p, 10);
-		harvest_names_tail(self);
-		before = *word;
+		harvest_names_tail(self->p, &self->index);
+		before = READ_ONCE(*word);
 		usleep(host_random_between(200, 3000));
 		sem_post(&hog_begins);
 		TEST_ASSERT_EQ(slot_shrink(self->dev, PROBE_SLOT,
 					   SIZE - PAGE_SIZE, NULL), 0);
 		/* The vCPU has been everywhere since. */
 		probe_wait(self->p, 2);
-		if (*word != before) {
+		if (READ_ONCE(*word) != before) {
 			nr_written++;
-			TEST_ASSERT(harvest_names_tail(self),
+			TEST_ASSERT(harvest_names_tail(self->p, &self->index),
 				    "round %d: a write to the tail is in no ring",
 				    round);
 		}
