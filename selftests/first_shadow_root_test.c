@@ -392,6 +392,8 @@ static int run_starving(void *arg)
 	err = nested_try(s->nester);
 	s->failed = starve_end(fd);
 	close(fd);
+	if (!err)
+		nested_check(s->nester);
 	return err;
 }
 

@@ -161,12 +161,15 @@ uint64_t nested_saw(struct nested *n)
 
 int nested_try(struct nested *n)
 {
+	return _vcpu_run(n->vcpu) ? errno : 0;
+}
+
+void nested_check(struct nested *n)
+{
 	struct ucall uc;
 
-	if (_vcpu_run(n->vcpu))
-		return errno;
 	if (get_ucall(n->vcpu, &uc) == UCALL_SYNC)
-		return 0;
+		return;
 	if (uc.cmd == UCALL_ABORT)
 		REPORT_GUEST_ASSERT(uc);
 	TEST_FAIL("vCPU %d left with %s", n->vcpu->id,
@@ -184,5 +187,6 @@ int nested_run(void *arg)
 	int err = nested_try(arg);
 
 	TEST_ASSERT(!err, "KVM_RUN of L1: %s", strerror(err));
+	nested_check(arg);
 	return 0;
 }

@@ -56,7 +56,8 @@ uint64_t nested_saw(struct nested *n);
 int nested_run(void *n);
 /* Before that: lets L1 do all but enter L2, so that what KVM does next is due to L2. */
 void nested_prepare(struct nested *n);
-/* nested_run() where KVM may be out of memory: returns 0 or an errno. */
+/* nested_run() in two, where KVM may be out of memory: KVM_RUN, 0 or an errno; what came of it. */
 int nested_try(struct nested *n);
+void nested_check(struct nested *n);
 
 #endif
