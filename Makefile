@@ -24,6 +24,8 @@ help:
 	@echo '                of these: Linux in a VM in a VM'
 	@echo 'make qemu       build QEMU 10 so that it uses the library, in the cache'
 	@echo 'make check-qemu run Linux in it, with virtio-mem and a migration: half an hour, and no part of the others'
+	@echo 'make coverage   say which statements and branches of src/ the tests execute, and which none does: hours;'
+	@echo '                with RESUME=y, go on where it was stopped'
 	@echo 'make bench      measure operations beside what VMMs do today; takes KERNEL=<name>, too, and hours'
 	@echo 'make setup      install what all these need; they do so themselves'
 	@echo 'make clean      remove what was built here'
@@ -49,6 +51,9 @@ qemu: setup
 check-qemu: setup
 	host/check-qemu $(KERNEL:%=--kernel %)
 
+coverage: setup
+	host/coverage $(RESUME:%=--resume)
+
 bench:
 	host/bench $(KERNEL:%=--kernel %)
 
@@ -61,4 +66,4 @@ check-all:
 static model dkms kunit vmm selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu bench check check-all static model dkms kunit vmm selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu coverage bench check check-all static model dkms kunit vmm selftests nested-linux
