@@ -4,7 +4,8 @@
  * other; in each of them, in this order:
  *
  *	tails that only go; flags of whole present slots; SPLIT at what stays; what
- *	else only goes; flags of single pieces and of groups; what is replaced, each
+ *	else only goes; logs that end together; flags of single pieces and of groups;
+ *	what is replaced, each
  *	going before its coming; what only comes; MERGE; the log off of the whole
  *
  * SHRINK takes from a slot's end, so of what is replaced in one present slot the
@@ -195,6 +196,56 @@ static void set_alone(struct planning *p, size_t piece, bool after)
 		  p->t->new.slots[this->new].flags);
 }
 
+/* Whether a piece has nothing else to change by itself, and at once, than its log. */
+static bool only_ends_log(const struct planning *p, size_t i)
+{
+	const struct transition *t = p->t;
+
+	return t->pieces[i].kept && p->toggles.alone[i] == LOG &&
+	       t->old.slots[t->pieces[i].old].flags & LOG &&
+	       !has_pair_behind(t, i);
+}
+
+/*
+ * The index behind the neighbours in one wanted slot of which that is so. A group
+ * that gets its flags as one is not among them.
+ */
+static size_t end_of_logs(const struct planning *p, size_t first, size_t end)
+{
+	const struct piece *pieces = p->t->pieces;
+	size_t i = first;
+
+	while (i < end && only_ends_log(p, i) &&
+	       pieces[i].new == pieces[first].new &&
+	       steps_slot(&p->steps, pieces[i].node)->flags ==
+	       steps_slot(&p->steps, pieces[first].node)->flags &&
+	       (i == first || !p->toggles.group[i]))
+		i++;
+	return i;
+}
+
+/* Three logs or more end sooner if they are made one first. */
+static void end_logs(struct planning *p, size_t begin, size_t end)
+{
+	size_t in_group = begin;
+
+	if (!p->t->able.merge)
+		return;
+	for (size_t i = begin, to; i < end && !p->steps.error; i = to) {
+		to = end_of_logs(p, i, end);
+		if (p->toggles.group[i])
+			in_group = p->toggles.group_end[i];
+		if (to <= i)
+			to = i + 1;
+		if (to - i < 3 || i < in_group)
+			continue;
+		merge(p, i, to);
+		set_flags(p, p->t->pieces[i].node, LOG, 0);
+		for (size_t k = i; k < to; k++)
+			p->toggles.alone[k] = 0;
+	}
+}
+
 /* A part of the transition, see above. */
 static void plan_part(struct planning *p, size_t begin, size_t end)
 {
@@ -212,6 +263,7 @@ static void plan_part(struct planning *p, size_t begin, size_t end)
 		    !t->outs[out].nr_pairs && t->outs[out].step == NONE)
 			go(p, &t->outs[out]);
 	}
+	end_logs(p, begin, end);
 	for (size_t i = begin; i < end; i++)
 		if (pieces[i].kept)
 			set_alone(p, i, false);
