@@ -5,8 +5,8 @@
  *
  *	tails that only go; flags of whole present slots; SPLIT at what stays; what
  *	else only goes; logs that end together; flags of single pieces and of groups;
- *	what is replaced, each
- *	going before its coming; what only comes; MERGE; the log off of the whole
+ *	what is replaced, each going before its coming; what only comes; MERGE; the
+ *	log off of the whole
  *
  * SHRINK takes from a slot's end, so of what is replaced in one present slot the
  * last goes first.  GROW adds at the end, so what comes to one wanted slot comes
