@@ -153,11 +153,15 @@ update_suite() {
 	touch "$suite_apt/updated"
 }
 
-# unpack_packages DIR PACKAGE...: of that apt's, and all that they depend on, so that the empty folder is the root of a
-# system with these. Nothing is configured: what packages do when they are installed has not been done.
+# unpack_packages CODENAME WHAT DIR PACKAGE...: of that suite, for what they are, and all that they depend on, so that the
+# empty folder is the root of a system with these. Nothing is configured: what packages do when they are installed has not
+# been done.
 unpack_packages() {
-	local dir=$1 deb
-	shift
+	local dir=$3 deb
+	use_suite "$1"
+	refresh_suite
+	say "downloading and unpacking $2"
+	shift 3
 	mkdir -p "$dir"/{debs/partial,tmp,proc,sys,dev,usr/{bin,sbin,lib,lib64}}
 	ln -s usr/{bin,sbin,lib,lib64} "$dir"
 	apt-get -qq -y -o Dir::Cache::archives="$dir/debs" install --download-only "$@" >&2
