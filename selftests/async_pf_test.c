@@ -147,13 +147,6 @@ FIXTURE_TEARDOWN(async_pf)
 	munmap(w->mem, CHANGE_SIZE);
 }
 
-static bool is_done(void *arg)
-{
-	struct async *a = arg;
-
-	return a->done;
-}
-
 struct progress {
 	struct kvm_vm *vm;
 	uint64_t until;
@@ -201,7 +194,7 @@ static void change_amid_fault(struct world *w, const struct change *c,
 	if (w->told)
 		await_rounds(w->vm);
 	async_start(&op, change_call, &call);
-	TEST_ASSERT(host_wait(is_done, &op),
+	TEST_ASSERT(host_wait(async_is_done, &op),
 		    "%s waits for a page of the host's, which a worker fetches",
 		    c->name);
 	async_must_succeed(&op, c->name);

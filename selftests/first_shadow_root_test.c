@@ -260,11 +260,6 @@ static int run_merge(void *arg)
 	return slot_merge(self->dev, ID, 1, &other);
 }
 
-static bool is_done(void *arg)
-{
-	return ((struct async *)arg)->done;
-}
-
 /* Of an operation that makes the slot as large as it is to be. */
 static void in_the_middle(struct __test_metadata *_metadata, const char *name,
 			  int (*operation)(void *self), struct _test_data_first_shadow_root *self,
@@ -306,7 +301,7 @@ static void in_the_middle(struct __test_metadata *_metadata, const char *name,
 	if (variant->page_table)
 		uffd_fill(self->uffd, page, content);
 	async_start(&nester, nested_run, self->nester);
-	TEST_ASSERT(host_wait(is_done, &nester), "vCPU 1 hangs");
+	TEST_ASSERT(host_wait(async_is_done, &nester), "vCPU 1 hangs");
 	async_join(&nester);
 	TEST_ASSERT(!changer.done && !writer.done, "somebody did not wait");
 	if (variant->page_table)

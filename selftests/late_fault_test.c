@@ -284,11 +284,6 @@ TEST_F(late_fault, found_the_slot_before_shrink)
 	memslot_ops_assert_stats(self->dev, 1, 1, 0);
 }
 
-static bool is_done(void *arg)
-{
-	return ((struct async *)arg)->done;
-}
-
 static bool faults(void *arg)
 {
 	struct arrival *a = arg;
@@ -326,7 +321,7 @@ TEST_F(late_fault, grow_gives_up)
 	probe_begin(self->p, OTHER, PROBE_READ, GPA, 0x4321);
 	TEST_ASSERT(host_wait(faults, &arrival), "a vCPU neither reads nor faults");
 	async_start(&attach, tracker_call_attach, &tracker);
-	TEST_ASSERT(host_wait(is_done, &attach), "a tracker cannot attach");
+	TEST_ASSERT(host_wait(async_is_done, &attach), "a tracker cannot attach");
 	TEST_ASSERT_EQ(async_join(&attach), 0);
 	assert_waits(&op);
 

@@ -26,73 +26,67 @@
 #define PML_ENTRIES	512
 #define OTHER_SLOT	(PROBE_SLOT + 1)
 
-#define EXIT_PML_FULL	62
+#define EXIT_PML_FULL	"62"
 
-FIXTURE(pml) {
+struct world {
 	struct probe *p;
 	struct kvm_vm *vm;
 	char *mem;
 	int dev;
 };
 
+static void world_make(struct world *w, uint32_t ring_size)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = SIZE,
+		.ring_size = ring_size,
+	};
+
+	w->p = probe_create(&config);
+	w->vm = probe_vm(w->p);
+	w->dev = memslot_ops_open(w->vm);
+	w->mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	memset(w->mem, 0, SIZE);
+	TEST_ASSERT_EQ(slot_set(w->vm, PROBE_SLOT, LOG, PROBE_GPA, SIZE, w->mem),
+		       0);
+}
+
+static void world_free(struct world *w)
+{
+	close(w->dev);
+	probe_free(w->p);
+	munmap(w->mem, SIZE);
+}
+
+FIXTURE(pml) {
+	struct world w;
+};
+
 FIXTURE_SETUP(pml)
 {
-	const struct probe_config config = { .nr_vcpus = 1, .size = SIZE };
-
-	self->p = NULL;
+	self->w.p = NULL;
 	REQUIRE(host_has_pml(), "this host has no PML");
-	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);
-	self->p = probe_create(&config);
-	self->vm = probe_vm(self->p);
-	self->dev = memslot_ops_open(self->vm);
-	self->mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
-	memset(self->mem, 0, SIZE);
-	TEST_ASSERT_EQ(slot_set(self->vm, PROBE_SLOT, LOG, PROBE_GPA, SIZE,
-				self->mem), 0);
+	REQUIRE_ALL_OPS();
+	world_make(&self->w, 0);
 }
 
 FIXTURE_TEARDOWN(pml)
 {
-	if (!self->p)
-		return;
-	close(self->dev);
-	probe_free(self->p);
-	munmap(self->mem, SIZE);
+	if (self->w.p)
+		world_free(&self->w);
 }
 
-/* What is mapped has been written to, and KVM has forgotten that. */
-static void map_and_clean(struct probe *p, uint64_t *log)
+/* One of KVM's events, where @filter is true of it; NULL: no more. */
+static void trace_kvm(const char *event, const char *filter)
 {
-	probe_loop(p, 0, PROBE_WRITE, PROBE_GPA, NR_PAGES);
-	probe_wait(p, 1);
-	probe_stop(p);
-	kvm_vm_get_dirty_log(probe_vm(p), PROBE_SLOT, log);
-}
+	char path[128];
 
-/* Of KVM's events: exits with a full buffer, and faults in the range. */
-static void trace_kvm(bool on)
-{
-	static const struct {
-		const char *event;
-		const char *filter;
-	} events[] = {
-		{ "kvm_exit", "exit_reason == %1$u" },
-		{ "kvm_page_fault", "fault_address >= %2$lu && fault_address < %3$lu" },
-	};
-	char path[128], filter[128];
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(events); i++) {
-		snprintf(filter, sizeof(filter), events[i].filter, EXIT_PML_FULL,
-			 PROBE_GPA, PROBE_GPA + SIZE);
-		snprintf(path, sizeof(path), TRACEFS "events/kvm/%s/filter",
-			 events[i].event);
-		TEST_ASSERT(!host_write(path, on ? filter : "0"),
-			    "KVM has no event %s", events[i].event);
-		snprintf(path, sizeof(path), TRACEFS "events/kvm/%s/enable",
-			 events[i].event);
-		host_write(path, on ? "1" : "0");
-	}
+	snprintf(path, sizeof(path), TRACEFS "events/kvm/%s/filter", event);
+	TEST_ASSERT(!host_write(path, filter ? filter : "0"),
+		    "KVM has no event %s", event);
+	snprintf(path, sizeof(path), TRACEFS "events/kvm/%s/enable", event);
+	host_write(path, filter ? "1" : "0");
 }
 
 static int nr_events(const char *event)
@@ -130,6 +124,14 @@ static void assert_all_logged(struct kvm_vm *vm, uint32_t slot, uint64_t nr)
 			    "page %lu of slot %u is clean", i, slot);
 }
 
+/* All pages are mapped and have been written to, and KVM has forgotten that. */
+static void write_and_clean(struct world *w)
+{
+	write_all(w->p);
+	probe_stop(w->p);
+	assert_all_logged(w->vm, PROBE_SLOT, NR_PAGES);
+}
+
 /*
  * Writes to clean pages are logged although no page fault tells KVM of them:
  * the CPU fills its buffer, and leaves the guest when that is full, unless an
@@ -142,27 +144,30 @@ TEST_F(pml, the_cpu_logs)
 		.offset = HUGE_SIZE,
 		.slot = OTHER_SLOT,
 	};
-	uint64_t log[DIV_ROUND_UP(NR_PAGES, 64)];
+	const uint64_t first = PROBE_GPA, end = PROBE_GPA + SIZE;
+	struct world *w = &self->w;
+	char in_range[96];
 	int round;
 
-	map_and_clean(self->p, log);
+	snprintf(in_range, sizeof(in_range),
+		 "fault_address >= %#lx && fault_address < %#lx", first, end);
+	write_and_clean(w);
 	REQUIRE(trace_start(), "there is no tracefs");
-	trace_kvm(true);
-	for (round = 0; round < 100 && !nr_events("kvm_exit: "); round++) {
-		write_all(self->p);
-		probe_stop(self->p);
-		assert_all_logged(self->vm, PROBE_SLOT, NR_PAGES);
-	}
+	trace_kvm("kvm_exit", "exit_reason == " EXIT_PML_FULL);
+	trace_kvm("kvm_page_fault", in_range);
+	for (round = 0; round < 100 && !nr_events("kvm_exit: "); round++)
+		write_and_clean(w);
 	ksft_print_msg("the buffer was full in round %d\n", round);
 	TEST_ASSERT(nr_events("kvm_exit: "), "the CPU's buffer is never full");
 
-	write_all(self->p);
-	TEST_ASSERT_EQ(slot_split(self->dev, PROBE_SLOT, 1, &cut), 0);
-	probe_stop(self->p);
-	trace_kvm(false);
+	write_all(w->p);
+	TEST_ASSERT_EQ(slot_split(w->dev, PROBE_SLOT, 1, &cut), 0);
+	probe_stop(w->p);
+	trace_kvm("kvm_exit", NULL);
+	trace_kvm("kvm_page_fault", NULL);
 	trace_stop();
-	assert_all_logged(self->vm, PROBE_SLOT, HUGE_PAGES);
-	assert_all_logged(self->vm, OTHER_SLOT, NR_PAGES - HUGE_PAGES);
+	assert_all_logged(w->vm, PROBE_SLOT, HUGE_PAGES);
+	assert_all_logged(w->vm, OTHER_SLOT, NR_PAGES - HUGE_PAGES);
 	TEST_ASSERT(!nr_events("kvm_page_fault: "),
 		    "%d page faults: it was not the CPU that logged",
 		    nr_events("kvm_page_fault: "));
@@ -172,12 +177,13 @@ TEST_F(pml, the_cpu_logs)
 TEST_F(pml, a_tail_is_all_dirty)
 {
 	const uint64_t tail = 100;
-	uint64_t log[DIV_ROUND_UP(NR_PAGES, 64)], bits[2] = { 0 };
+	struct world *w = &self->w;
+	uint64_t bits[2] = { 0 };
 	int i;
 
-	map_and_clean(self->p, log);
-	TEST_ASSERT_EQ(slot_shrink(self->dev, PROBE_SLOT,
-				   SIZE - tail * PAGE_SIZE, bits), 0);
+	write_and_clean(w);
+	TEST_ASSERT_EQ(slot_shrink(w->dev, PROBE_SLOT, SIZE - tail * PAGE_SIZE,
+				   bits), 0);
 	for (i = 0; i < tail; i++)
 		TEST_ASSERT(test_bit(i, (void *)bits), "page %d is clean", i);
 }
@@ -189,10 +195,7 @@ TEST_F(pml, a_tail_is_all_dirty)
 #define HOG_NS		200000000UL
 
 FIXTURE(late_buffer) {
-	struct probe *p;
-	struct kvm_vm *vm;
-	char *mem;
-	int dev;
+	struct world w;
 	uint32_t index;
 	pthread_t hog;
 };
@@ -227,49 +230,36 @@ static void schedule_as(int policy, int priority)
 
 FIXTURE_SETUP(late_buffer)
 {
-	const struct probe_config config = {
-		.nr_vcpus = 1,
-		.size = SIZE,
-		.ring_size = ring_size(),
-	};
 	const struct probe_range ranges[] = {
 		{ .gpa = PROBE_GPA, .nr = 1, .stride = 1 },
 		{ .gpa = PROBE_GPA + TAIL_PAGE * PAGE_SIZE, .nr = 1, .stride = 1 },
 	};
 
-	self->p = NULL;
+	self->w.p = NULL;
 	REQUIRE(host_has_pml(), "this host has no PML");
 	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
 		"this KVM has no dirty rings");
 	REQUIRE_ALL_OPS();
 	host_seed();
 	self->index = 0;
-	self->p = probe_create(&config);
-	self->vm = probe_vm(self->p);
-	self->dev = memslot_ops_open(self->vm);
-	self->mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
-	memset(self->mem, 0, SIZE);
-	TEST_ASSERT_EQ(slot_set(self->vm, PROBE_SLOT, LOG, PROBE_GPA, SIZE,
-				self->mem), 0);
+	world_make(&self->w, ring_size());
 
 	/* Threads are scheduled as the one that makes them. */
 	sem_init(&hog_begins, 0, 0);
 	pthread_create(&self->hog, NULL, hog_main, NULL);
 	schedule_as(SCHED_IDLE, 0);
-	probe_loop_ranges(self->p, 0, PROBE_WRITE, ranges, ARRAY_SIZE(ranges));
+	probe_loop_ranges(self->w.p, 0, PROBE_WRITE, ranges, ARRAY_SIZE(ranges));
 	schedule_as(SCHED_FIFO, 1);
 }
 
 FIXTURE_TEARDOWN(late_buffer)
 {
-	if (!self->p)
+	if (!self->w.p)
 		return;
 	WRITE_ONCE(hog_ends, true);
 	sem_post(&hog_begins);
 	pthread_join(self->hog, NULL);
-	close(self->dev);
-	probe_free(self->p);
-	munmap(self->mem, SIZE);
+	world_free(&self->w);
 }
 
 /* Whether the ring names the page, by the slot's number or as one of a tail. */
@@ -296,27 +286,28 @@ static bool harvest_names_tail(struct probe *p, uint32_t *index)
  */
 TEST_F(late_buffer, is_emptied_before_the_tail_vanishes)
 {
-	uint64_t *word = (void *)(self->mem + TAIL_PAGE * PAGE_SIZE);
+	struct world *w = &self->w;
+	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
 	int round, nr_written = 0;
 	uint64_t before;
 
 	for (round = 0; round < 40; round++) {
-		probe_wait(self->p, 10);
-		harvest_names_tail(self->p, &self->index);
+		probe_wait(w->p, 10);
+		harvest_names_tail(w->p, &self->index);
 		before = READ_ONCE(*word);
 		usleep(host_random_between(200, 3000));
 		sem_post(&hog_begins);
-		TEST_ASSERT_EQ(slot_shrink(self->dev, PROBE_SLOT,
+		TEST_ASSERT_EQ(slot_shrink(w->dev, PROBE_SLOT,
 					   SIZE - PAGE_SIZE, NULL), 0);
 		/* The vCPU has been everywhere since. */
-		probe_wait(self->p, 2);
+		probe_wait(w->p, 2);
 		if (READ_ONCE(*word) != before) {
 			nr_written++;
-			TEST_ASSERT(harvest_names_tail(self->p, &self->index),
+			TEST_ASSERT(harvest_names_tail(w->p, &self->index),
 				    "round %d: a write to the tail is in no ring",
 				    round);
 		}
-		TEST_ASSERT_EQ(slot_grow(self->dev, PROBE_SLOT, SIZE), 0);
+		TEST_ASSERT_EQ(slot_grow(w->dev, PROBE_SLOT, SIZE), 0);
 	}
 	ksft_print_msg("the tail was written to in %d of %d rounds\n",
 		       nr_written, round);

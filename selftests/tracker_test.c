@@ -436,11 +436,6 @@ FIXTURE_TEARDOWN(arrival)
 	close(self->uffd);
 }
 
-static bool is_done(void *arg)
-{
-	return ((struct async *)arg)->done;
-}
-
 /*
  * It comes between the swap and the end of the wait, with a vCPU's write asleep
  * through the old slot. What it tracks from then on it sees, be it that write.
@@ -483,7 +478,7 @@ TEST_F(arrival, while_an_operation_waits)
 		async_wait_for_swap(&op, 1);
 
 		async_start(&attach, tracker_call_attach, &s->tracker);
-		TEST_ASSERT(host_wait(is_done, &attach),
+		TEST_ASSERT(host_wait(async_is_done, &attach),
 			    "%s: a tracker cannot attach", name);
 		TEST_ASSERT_EQ(async_join(&attach), 0);
 		if (!variant->again)

@@ -31,6 +31,11 @@ void async_start(struct async *a, int (*call)(void *arg), void *arg)
 	pthread_create(&a->thread, NULL, async_main, a);
 }
 
+bool async_is_done(void *async)
+{
+	return ((struct async *)async)->done;
+}
+
 int async_join(struct async *a)
 {
 	pthread_join(a->thread, NULL);

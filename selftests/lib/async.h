@@ -21,6 +21,8 @@ struct async {
 };
 
 void async_start(struct async *a, int (*call)(void *arg), void *arg);
+/* Whether the call has ended, for host_wait(). */
+bool async_is_done(void *async);
 /* Waits for the end of the call, and returns what it did. */
 int async_join(struct async *a);
 /* Waits for it, and fails the test if that is not 0. */
