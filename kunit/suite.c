@@ -18,6 +18,7 @@
 #include "../src/check.c"
 #include "../src/dirty.c"
 #include "../src/x86/lpage.c"
+#include "../src/pinned.c"
 #include "../src/slots.c"
 #include "../src/wrapper/symbol.c"
 

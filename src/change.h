@@ -8,6 +8,7 @@
 #include <linux/kvm_host.h>
 
 struct arch_change;
+struct pinned_buffer;
 
 /**
  * struct layout_change - slots that leave and slots that take their place
@@ -44,7 +45,7 @@ struct layout_change {
 	struct kvm_memory_slot *coming;
 	struct kvm_memory_slot *leaving;
 	struct kvm_memory_slot *zap;
-	void *leaving_bits;
+	const struct pinned_buffer *leaving_bits;
 	u32 *ring_ends;
 	unsigned int nr_ring_ends;
 	struct arch_change *arch;

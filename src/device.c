@@ -13,6 +13,7 @@
 #include "check.h"
 #include "device.h"
 #include "ops.h"
+#include "pinned.h"
 #include "wrapper/kvm.h"
 
 #define CREATE_TRACE_POINTS
@@ -236,11 +237,44 @@ static void *copy_args(const void __user *argp, const union memslot_op_head *hea
 	return args;
 }
 
+/* What SHRINK writes to is not known, and held, before it has been called once. */
+static int shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
+{
+	struct pinned_buffer bits = {};
+	size_t wanted;
+	int r;
+
+	for (;;) {
+		r = mutex_lock_killable(&kvm->slots_lock);
+		if (r)
+			break;
+		r = memslot_shrink(kvm, args, &bits, &wanted);
+		mutex_unlock(&kvm->slots_lock);
+		if (r != -EAGAIN)
+			break;
+
+		/*
+		 * The fault that brings a page may last for long, so nobody shall wait for it.
+		 * Who makes the slot larger meanwhile makes this begin again.
+		 */
+		pinned_buffer_put(&bits);
+		r = pinned_buffer_get(&bits, args->dirty_bitmap, wanted);
+		if (r)
+			break;
+	}
+	pinned_buffer_put(&bits);
+
+	return r;
+}
+
 static int memslot_op(struct kvm *kvm, u32 op, const void __user *argp,
 		      const union memslot_op_head *head)
 {
 	void *args = NULL;
 	int r;
+
+	if (op == KVM_MEMSLOT_OP_SHRINK)
+		return shrink(kvm, &head->shrink);
 
 	if (op == KVM_MEMSLOT_OP_SPLIT)
 		args = copy_args(argp, head, sizeof(head->split), head->split.nr_cuts,
@@ -258,9 +292,6 @@ static int memslot_op(struct kvm *kvm, u32 op, const void __user *argp,
 	switch (op) {
 	case KVM_MEMSLOT_OP_GROW:
 		r = memslot_grow(kvm, &head->grow);
-		break;
-	case KVM_MEMSLOT_OP_SHRINK:
-		r = memslot_shrink(kvm, &head->shrink);
 		break;
 	case KVM_MEMSLOT_OP_SPLIT:
 		r = memslot_split(kvm, args);

@@ -21,6 +21,7 @@
 #include "array.h"
 #include "compat/compat.h"
 #include "dirty.h"
+#include "pinned.h"
 #include "wrapper/kvm.h"
 
 /* User space can name no such slot; KVM drops an entry that does. */
@@ -286,6 +287,18 @@ static void clear_behind(struct kvm_memory_slot *slot)
 		atomic_long_and(BITMAP_LAST_WORD_MASK(used), last);
 }
 
+/* Nobody else changes any of them. */
+static void set_bits(unsigned long *map, unsigned long first, unsigned long nr)
+{
+	unsigned long step;
+
+	for (; nr; nr -= step, first += step) {
+		step = min(nr, FOLD_STEP);
+		bitmap_set(map, first, step);
+		cond_resched();
+	}
+}
+
 /* Pages that come start as those of a slot that KVM creates. */
 static void set_coming(struct layout_change *c)
 {
@@ -296,7 +309,7 @@ static void set_coming(struct layout_change *c)
 	for (; bit < end && bit % BITS_PER_LONG; bit++)
 		set_bit(bit, map);
 	/* Nobody clears any. */
-	bitmap_set(map, bit, end - bit);
+	set_bits(map, bit, end - bit);
 }
 
 static struct kvm_memory_slot *find_id(struct kvm_memory_slot *const *slots, unsigned int nr,
@@ -473,8 +486,9 @@ void dirty_report_leaving(struct layout_change *c)
 		return;
 
 	if (compat_uses_pml(c->kvm))
-		bitmap_set(c->leaving->dirty_bitmap, 0, c->leaving->npages);
-	memcpy(c->leaving_bits, c->leaving->dirty_bitmap, kvm_dirty_bitmap_bytes(c->leaving));
+		set_bits(c->leaving->dirty_bitmap, 0, c->leaving->npages);
+	pinned_buffer_write(c->leaving_bits, c->leaving->dirty_bitmap,
+			    kvm_dirty_bitmap_bytes(c->leaving));
 }
 
 /**

@@ -1,24 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * An operation lasts as long as somebody sleeps in a page fault, and that is as long as user
+ * space likes.  So a pin is one for long: it counts against RLIMIT_MEMLOCK, and memory that
+ * the host may want to empty is left before.
+ */
+#include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
 
 #include "pinned.h"
 
-static int pin_all(struct pinned_buffer *buffer, unsigned long start, unsigned long nr)
+static int pin_all(struct page **pages, unsigned long start, unsigned long nr,
+		   unsigned long *nr_pinned)
 {
-	while (buffer->nr_pages < nr) {
-		int n = pin_user_pages_fast(start + (buffer->nr_pages << PAGE_SHIFT),
-					    nr - buffer->nr_pages, FOLL_WRITE,
-					    buffer->pages + buffer->nr_pages);
+	/* 6.1 would not wait for user space to bring a page that it is to pin for long. */
+	fault_in_safe_writeable((const char __user *)start, nr << PAGE_SHIFT);
 
+	while (*nr_pinned < nr) {
+		int n = pin_user_pages_fast(start + (*nr_pinned << PAGE_SHIFT), nr - *nr_pinned,
+					    FOLL_WRITE | FOLL_LONGTERM, pages + *nr_pinned);
+
+		if (n > 0)
+			*nr_pinned += n;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		if (n <= 0)
 			return n == -ENOMEM ? n : -EFAULT;
-		buffer->nr_pages += n;
 	}
 
 	return 0;
@@ -26,58 +37,88 @@ static int pin_all(struct pinned_buffer *buffer, unsigned long start, unsigned l
 
 /**
  * pinned_buffer_get() - hold a buffer of the current process in place
- * @buffer: what holds it, to be given to pinned_buffer_put() if this succeeds
+ * @buffer: what is to hold it, and holds nothing; pinned_buffer_put() is due in either case
  * @uaddr: its address; need not be aligned
  * @bytes: its size, not 0
  *
- * Context: Sleeps; faults the buffer in.
- * Return: 0, -EFAULT where user space could not write to it, -ENOMEM, or -EINTR.
+ * Context: Sleeps, for as long as user space likes, but not beyond a fatal signal: no lock
+ *	should be held that others wait for.
+ * Return: 0, -EFAULT where user space could not write to it, -EINTR, or -ENOMEM, also where it
+ *	is more than the process may lock.
  */
 int pinned_buffer_get(struct pinned_buffer *buffer, u64 uaddr, size_t bytes)
 {
 	unsigned long nr = DIV_ROUND_UP(offset_in_page(uaddr) + bytes, PAGE_SIZE);
-	void *addr;
+	unsigned long nr_pinned = 0;
+	struct page **pages;
 	int r;
 
 	if (!access_ok((void __user *)uaddr, bytes))
 		return -EFAULT;
 
-	*buffer = (struct pinned_buffer) {
-		.pages = kvmalloc_array(nr, sizeof(*buffer->pages), GFP_KERNEL_ACCOUNT),
-	};
-	if (!buffer->pages)
-		return -ENOMEM;
+	r = account_locked_vm(current->mm, nr, true);
+	if (r)
+		return r;
 
-	r = pin_all(buffer, uaddr & PAGE_MASK, nr);
+	r = -ENOMEM;
+	pages = kvmalloc_array(nr, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		goto out_unaccount;
+
+	r = pin_all(pages, uaddr & PAGE_MASK, nr, &nr_pinned);
 	if (r)
 		goto out_unpin;
 
-	r = -ENOMEM;
-	addr = vmap(buffer->pages, nr, VM_MAP, PAGE_KERNEL);
-	if (!addr)
-		goto out_unpin;
-	buffer->addr = addr + offset_in_page(uaddr);
+	*buffer = (struct pinned_buffer) {
+		.bytes = bytes,
+		.offset = offset_in_page(uaddr),
+		.pages = pages,
+		.nr_pages = nr,
+	};
 
 	return 0;
 
 out_unpin:
-	unpin_user_pages(buffer->pages, buffer->nr_pages);
-	kvfree(buffer->pages);
+	unpin_user_pages(pages, nr_pinned);
+	kvfree(pages);
+out_unaccount:
+	account_locked_vm(current->mm, nr, false);
 	return r;
 }
 
 /**
  * pinned_buffer_put() - let a buffer go that has been written to, or might have been
- * @buffer: what holds it; nothing happens if it holds nothing
+ * @buffer: what holds it, and holds nothing then; nothing happens if it does not now
  *
- * Context: Sleeps.
+ * Context: Sleeps; in the process that called pinned_buffer_get().
  */
 void pinned_buffer_put(struct pinned_buffer *buffer)
 {
-	if (!buffer->addr)
+	if (!buffer->bytes)
 		return;
 
-	vunmap((void *)((unsigned long)buffer->addr & PAGE_MASK));
 	unpin_user_pages_dirty_lock(buffer->pages, buffer->nr_pages, true);
 	kvfree(buffer->pages);
+	account_locked_vm(current->mm, buffer->nr_pages, false);
+	*buffer = (struct pinned_buffer) {};
+}
+
+/**
+ * pinned_buffer_write() - write to a buffer, from its start on
+ * @buffer: what holds it
+ * @from: what is written
+ * @bytes: how much, not more than it has
+ *
+ * Context: Sleeps.
+ */
+void pinned_buffer_write(const struct pinned_buffer *buffer, const void *from, size_t bytes)
+{
+	size_t offset = buffer->offset, n;
+	struct page **page = buffer->pages;
+
+	for (; bytes; bytes -= n, from += n, offset = 0, page++) {
+		n = min(bytes, PAGE_SIZE - offset);
+		memcpy_to_page(*page, offset, from, n);
+		cond_resched();
+	}
 }

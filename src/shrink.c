@@ -10,14 +10,16 @@
  * @kvm: the VM
  * @args: the slot's number, its new size in bytes, and where the dirty bits of what is
  *	removed go
+ * @bits: what holds the memory that they go to, or as much of it as was wanted before
+ * @wanted: in bytes, how much of it is needed; set where it is not there yet
  *
  * Context: slots_lock held; sleeps, see layout_replace().
- * Return: see ops.h.
+ * Return: see ops.h; or -EAGAIN, with nothing changed, where @bits is too short.
  */
-int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
+int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args,
+		   const struct pinned_buffer *bits, size_t *wanted)
 {
 	unsigned long npages = args->memory_size >> PAGE_SHIFT;
-	struct pinned_buffer bits = {};
 	struct kvm_memory_slot *old;
 	struct layout_change c;
 	int r;
@@ -52,15 +54,15 @@ int memslot_shrink(struct kvm *kvm, const struct kvm_memslot_shrink *args)
 		goto out;
 
 	if (args->dirty_bitmap) {
-		r = pinned_buffer_get(&bits, args->dirty_bitmap, kvm_dirty_bitmap_bytes(c.leaving));
-		if (r)
+		*wanted = kvm_dirty_bitmap_bytes(c.leaving);
+		r = -EAGAIN;
+		if (bits->bytes < *wanted)
 			goto out;
-		c.leaving_bits = bits.addr;
+		c.leaving_bits = bits;
 	}
 
 	r = layout_replace(&c);
 out:
-	pinned_buffer_put(&bits);
 	change_destroy(&c);
 	return r;
 }
