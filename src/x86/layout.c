@@ -125,7 +125,7 @@ int arch_layout_begin(struct layout_change *c)
  * arch_layout_end() - undo arch_layout_begin()
  * @c: the change
  *
- * Context: Sleeps; nobody can reach a slot any more that has been lent anything.
+ * Context: Sleeps.
  */
 void arch_layout_end(struct layout_change *c)
 {
@@ -134,8 +134,6 @@ void arch_layout_end(struct layout_change *c)
 	if (!a)
 		return;
 
-	if (a->standin)
-		standin_put(a->standin);
 	kfree(a->moved);
 	kfree(a->own);
 	kfree(a->retired);

@@ -15,14 +15,17 @@
  *
  * Nobody writes to them: that takes a shadow root, and whoever has one started
  * reading after the swap.  So the same ones serve all slots that are not larger than they are.
- * For larger slots it would cost too much to have them at hand: there slots_arch_lock is
+ * For larger slots it would cost too much to have them from the start: there slots_arch_lock is
  * kept until the readers are gone, as a rule.  But one may wait for that lock itself, or sleep
- * until user space has resolved a page fault; then stand-ins are made.
+ * until user space has resolved a page fault; then stand-ins are made, and kept.
  *
- * They are one page each, mapped repeatedly: 5 MiB of host page tables
- * for each TiB of the largest slot, which vmalloc keeps for later use.
+ * They are one page each, mapped repeatedly: 5 MiB of host page tables for each TiB of the
+ * largest slot, which vmalloc would keep anyway.  No memory cgroup is charged for these.  So
+ * they are the host's, and not a VM's: there are never two for slots of the same size.
  */
+#include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/overflow.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -30,12 +33,16 @@
 
 #include "standin.h"
 
-/* In pages, the slots that those at hand serve: 64 GiB, for 320 KiB of host page tables. */
-#define NPAGES_AT_HAND	(64UL * SZ_1G >> PAGE_SHIFT)
+/* In pages, the slots that the first ones serve: 64 GiB, for 320 KiB of host page tables. */
+#define NPAGES_FIRST	(64UL * SZ_1G >> PAGE_SHIFT)
+
+/* Each serves slots twice as large as the one before; the last one, all that KVM has. */
+#define NR_STANDINS	8
 
 static struct page *page_of_zeros;
 static struct page *page_of_ones;
-static struct standin *at_hand;
+static struct standin *standins[NR_STANDINS];
+static DEFINE_MUTEX(standins_mutex);	/* held to make one */
 
 static void *map_repeatedly(struct page *page, unsigned long nr)
 {
@@ -72,14 +79,7 @@ static void standin_destroy(struct standin *standin)
 	kfree(standin);
 }
 
-/**
- * standin_create() - make stand-ins that are long enough
- * @npages: pages of the largest slot that needs them, not 0
- *
- * Context: Sleeps.
- * Return: the stand-ins, or NULL where there is no memory.
- */
-struct standin *standin_create(unsigned long npages)
+static struct standin *make(unsigned long npages)
 {
 	struct standin *standin = kzalloc(sizeof(*standin), GFP_KERNEL);
 
@@ -99,7 +99,33 @@ struct standin *standin_create(unsigned long npages)
 }
 
 /**
- * standin_init() - make the stand-ins that are at hand
+ * standin_create() - stand-ins that are long enough, which are made if need be
+ * @npages: pages of the largest slot that needs them
+ *
+ * Context: Sleeps.
+ * Return: the stand-ins, or NULL where there is no memory.
+ */
+struct standin *standin_create(unsigned long npages)
+{
+	unsigned int i = order_base_2(DIV_ROUND_UP(npages, NPAGES_FIRST));
+	struct standin *standin;
+
+	BUILD_BUG_ON(KVM_MEM_MAX_NR_PAGES > NPAGES_FIRST << (NR_STANDINS - 1));
+
+	mutex_lock(&standins_mutex);
+	standin = standin_at_hand(npages);
+	if (!standin) {
+		standin = make(NPAGES_FIRST << i);
+		/* Pairs with the acquire in standin_at_hand(). */
+		smp_store_release(&standins[i], standin);
+	}
+	mutex_unlock(&standins_mutex);
+
+	return standin;
+}
+
+/**
+ * standin_init() - make the stand-ins that are there from the start
  *
  * Context: Module initialisation.
  * Return: 0 or -ENOMEM.
@@ -115,8 +141,7 @@ int standin_init(void)
 
 	memset(page_address(page_of_ones), 0xff, PAGE_SIZE);
 
-	at_hand = standin_create(NPAGES_AT_HAND);
-	if (!at_hand) {
+	if (!standin_create(NPAGES_FIRST)) {
 		standin_exit();
 		return -ENOMEM;
 	}
@@ -131,8 +156,12 @@ int standin_init(void)
  */
 void standin_exit(void)
 {
-	if (at_hand)
-		standin_destroy(at_hand);
+	unsigned int i;
+
+	for (i = 0; i < NR_STANDINS; i++) {
+		if (standins[i])
+			standin_destroy(standins[i]);
+	}
 	if (page_of_zeros)
 		__free_page(page_of_zeros);
 	if (page_of_ones)
@@ -143,21 +172,19 @@ void standin_exit(void)
  * standin_at_hand() - stand-ins that need not be made
  * @npages: pages of the largest slot that needs them
  *
- * Return: the stand-ins, or NULL where they are not long enough.
+ * Return: the stand-ins, or NULL where none are long enough.
  */
 struct standin *standin_at_hand(unsigned long npages)
 {
-	return npages <= at_hand->npages ? at_hand : NULL;
-}
+	unsigned int i;
 
-/**
- * standin_put() - be done with stand-ins
- * @standin: no slot that anybody can reach may refer to its arrays
- *
- * Context: Sleeps.
- */
-void standin_put(struct standin *standin)
-{
-	if (standin != at_hand)
-		standin_destroy(standin);
+	for (i = 0; i < NR_STANDINS; i++) {
+		/* Nobody takes it away again. */
+		struct standin *standin = smp_load_acquire(&standins[i]);
+
+		if (standin && npages <= standin->npages)
+			return standin;
+	}
+
+	return NULL;
 }

@@ -23,6 +23,5 @@ int standin_init(void);
 void standin_exit(void);
 struct standin *standin_at_hand(unsigned long npages);
 struct standin *standin_create(unsigned long npages);
-void standin_put(struct standin *standin);
 
 #endif /* _MEMSLOT_OPS_STANDIN_H */
