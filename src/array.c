@@ -30,17 +30,21 @@ static bool can_share(const struct array_part *part)
 	       PAGE_ALIGNED(part->from) && PAGE_ALIGNED(part->at);
 }
 
-static void share_pages(struct page **pages, const struct array_part *part)
+static int share_pages(struct page **pages, const struct array_part *part)
 {
 	size_t offset;
 
 	for (offset = 0; offset < part->bytes; offset += PAGE_SIZE) {
 		struct page *page = vmalloc_to_page(part->from + offset);
 
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		get_page(page);
 		pages[(part->at + offset) >> PAGE_SHIFT] = page;
 		cond_resched();
 	}
+
+	return 0;
 }
 
 static int fill_up(struct page **pages, unsigned long nr)
@@ -70,6 +74,7 @@ static void put_pages(struct page **pages, unsigned long nr)
 	for (i = 0; i < nr; i++) {
 		if (pages[i])
 			__free_page(pages[i]);
+		cond_resched();
 	}
 	kvfree(pages);
 }
@@ -92,8 +97,9 @@ void *array_build(size_t bytes, struct array_part *parts, unsigned int nr)
 {
 	unsigned long nr_pages = DIV_ROUND_UP(bytes, PAGE_SIZE);
 	unsigned int i, nr_shared = 0;
+	void *array = NULL;
 	struct page **pages;
-	void *array;
+	int r = 0;
 
 	for (i = 0; i < nr; i++) {
 		parts[i].shared = can_share(&parts[i]);
@@ -106,13 +112,14 @@ void *array_build(size_t bytes, struct array_part *parts, unsigned int nr)
 	if (!pages)
 		return NULL;
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr && !r; i++) {
 		if (parts[i].shared)
-			share_pages(pages, &parts[i]);
+			r = share_pages(pages, &parts[i]);
 	}
 
-	array = fill_up(pages, nr_pages) ? NULL :
-		vmap(pages, nr_pages, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
+	r = r ?: fill_up(pages, nr_pages);
+	if (!r)
+		array = vmap(pages, nr_pages, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
 	if (!array) {
 		put_pages(pages, nr_pages);
 		return NULL;

@@ -108,7 +108,7 @@ static unsigned long *build_bitmap(struct layout_change *c, struct kvm_memory_sl
 	unsigned int i, nr = 0;
 	unsigned long *bitmap;
 
-	parts = kcalloc(2 * c->nr_old, sizeof(*parts), GFP_KERNEL);
+	parts = kcalloc(2 * c->nr_old, sizeof(*parts), GFP_KERNEL_ACCOUNT);
 	if (!parts)
 		return NULL;
 

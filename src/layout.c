@@ -4,6 +4,8 @@
  * replaces the one layout by the other.  docs/design.rst tells, phase by phase,
  * who may still hold an old slot and why that is harmless.
  */
+#include <linux/sched/signal.h>
+
 #include "arch.h"
 #include "debug.h"
 #include "dirty.h"
@@ -72,7 +74,9 @@ static int layout_admit(struct layout_change *c)
 {
 	int r;
 
-	mutex_lock(&c->kvm->slots_arch_lock);
+	r = mutex_lock_killable(&c->kvm->slots_arch_lock);
+	if (r)
+		return r;
 	r = arch_layout_admit(c);
 	if (r) {
 		mutex_unlock(&c->kvm->slots_arch_lock);
@@ -158,14 +162,17 @@ static int layout_exchange(struct layout_change *c)
 	 * From the first look at the slots' arrays until the new slots are in
 	 * sight: else a first shadow root would give arrays to the old ones only.
 	 */
-	mutex_lock(&kvm->slots_arch_lock);
+	r = mutex_lock_killable(&kvm->slots_arch_lock);
+	if (r)
+		return r;
 
 	r = arch_layout_prepare(c);
 	if (r)
 		goto out_unlock;
 	debug_phase(PHASE_PREPARED);
 
-	r = arch_layout_share(c);
+	/* It can still be given up; and what comes may have taken long to be admitted. */
+	r = fatal_signal_pending(current) ? -EINTR : arch_layout_share(c);
 	if (r)
 		goto out_unprepare;
 	debug_phase(PHASE_SHARED);
@@ -236,8 +243,8 @@ static int layout_admit_and_exchange(struct layout_change *c)
  * Context: slots_lock held; sleeps, and waits for readers of the slot sets, so
  *	the caller must not be one that a vCPU waits for.
  * Return: how often the sets were swapped, or a negative error with nothing
- *	changed: -ENOMEM, -EINVAL beyond the highest gfn, or what arch_layout_share()
- *	returns.
+ *	changed: -ENOMEM, -EINVAL beyond the highest gfn, -EINTR, or what
+ *	arch_layout_share() returns.
  */
 int layout_replace(struct layout_change *c)
 {

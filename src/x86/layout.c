@@ -336,7 +336,7 @@ int arch_layout_prepare(struct layout_change *c)
 	enum array_kind kind;
 	int r = 0;
 
-	parts = kcalloc(c->nr_old, sizeof(*parts), GFP_KERNEL);
+	parts = kcalloc(c->nr_old, sizeof(*parts), GFP_KERNEL_ACCOUNT);
 	if (!parts)
 		return -ENOMEM;
 
