@@ -2,8 +2,11 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -22,13 +25,59 @@ static void *async_main(void *arg)
 	return NULL;
 }
 
-void async_start(struct async *a, int (*call)(void *arg), void *arg)
+static void prepare(struct async *a, int (*call)(void *arg), void *arg)
 {
 	a->call = call;
 	a->arg = arg;
 	a->done = false;
 	a->tid = 0;
+}
+
+void async_start(struct async *a, int (*call)(void *arg), void *arg)
+{
+	prepare(a, call, arg);
 	pthread_create(&a->thread, NULL, async_main, a);
+}
+
+static int process_main(void *a)
+{
+	async_main(a);
+	return 0;
+}
+
+#define STACK_SIZE	(256UL << 10)
+
+/*
+ * KVM lets a process have a VM that has its memory. What belongs to a thread, such as
+ * errno, it shares with the caller, so it makes one system call, and that is to be its last.
+ */
+void async_start_process(struct async *a, int (*call)(void *arg), void *arg)
+{
+	char *stack = host_map(STACK_SIZE, PAGE_SIZE, 0, HOST_PAGES_4K);
+
+	prepare(a, call, arg);
+	TEST_ASSERT(clone(process_main, stack + STACK_SIZE,
+			  CLONE_VM | CLONE_FS | CLONE_FILES | SIGCHLD, a) > 0,
+		    "cannot make a process");
+}
+
+void async_kill(struct async *a)
+{
+	kill(a->tid, SIGKILL);
+}
+
+static bool is_dead(void *async)
+{
+	struct async *a = async;
+	int status;
+
+	return waitpid(a->tid, &status, WNOHANG) == a->tid &&
+	       WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+bool async_dies(struct async *a)
+{
+	return host_wait_seconds(20, is_dead, a);
 }
 
 bool async_is_done(void *async)
@@ -57,7 +106,7 @@ bool async_stands_in(struct async *a, const char *function)
 	/* A thread that has not said who it is has not come far. */
 	if (!a->tid || a->done)
 		return false;
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", a->tid);
+	snprintf(path, sizeof(path), "/proc/%1$d/task/%1$d/stack", a->tid);
 	err = host_read(path, stack, sizeof(stack));
 	TEST_ASSERT(!err || a->done, "cannot read a stack: %s", strerror(err));
 	return !err && strstr(stack, function);
@@ -69,7 +118,7 @@ bool async_sleeps(struct async *a)
 
 	if (!a->tid || a->done)
 		return false;
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", a->tid);
+	snprintf(path, sizeof(path), "/proc/%1$d/task/%1$d/stat", a->tid);
 	if (host_read(path, stat, sizeof(stat)))
 		return false;
 	state = strrchr(stat, ')');
@@ -90,7 +139,8 @@ static bool waits_for_readers(void *arg)
 		    strerror(wait->a->err));
 	if (trace_count("memslot_op_swap") < wait->nth)
 		return false;
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stack", wait->a->tid);
+	snprintf(path, sizeof(path), "/proc/%1$d/task/%1$d/stack",
+		 wait->a->tid);
 	return host_read(path, stack, sizeof(stack)) || strstr(stack, "srcu") ||
 	       strstr(stack, "readers_wait");
 }

@@ -21,6 +21,12 @@ struct async {
 };
 
 void async_start(struct async *a, int (*call)(void *arg), void *arg);
+/* The same in a process of its own, which has the same memory and files. */
+void async_start_process(struct async *a, int (*call)(void *arg), void *arg);
+/* Sends that process SIGKILL. */
+void async_kill(struct async *a);
+/* Whether it dies of that, soon. */
+bool async_dies(struct async *a);
 /* Whether the call has ended, for host_wait(). */
 bool async_is_done(void *async);
 /* Waits for the end of the call, and returns what it did. */

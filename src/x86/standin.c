@@ -110,7 +110,7 @@ struct standin *standin_create(unsigned long npages)
 	unsigned int i = order_base_2(DIV_ROUND_UP(npages, NPAGES_FIRST));
 	struct standin *standin;
 
-	BUILD_BUG_ON(KVM_MEM_MAX_NR_PAGES > NPAGES_FIRST << (NR_STANDINS - 1));
+	BUILD_BUG_ON(NPAGES_FIRST << (NR_STANDINS - 1) < KVM_MEM_MAX_NR_PAGES);
 
 	mutex_lock(&standins_mutex);
 	standin = standin_at_hand(npages);
