@@ -5,6 +5,7 @@
 #include "changes.h"
 #include "level.h"
 #include "ops.h"
+#include "step.h"
 
 /* Numbers of slots are in disorder, as they may be. */
 #define FIRST	CHANGE_SLOT
@@ -141,30 +142,6 @@ int change_call(void *arg)
 	return change_make(call->dev, call->change);
 }
 
-static const struct model_slot *find(const struct layout *l, uint64_t page)
-{
-	unsigned int i;
-
-	for (i = 0; i < l->nr; i++) {
-		if (page >= l->slot[i].first &&
-		    page < l->slot[i].first + l->slot[i].nr)
-			return &l->slot[i];
-	}
-	return NULL;
-}
-
-bool layout_has(const struct layout *l, uint64_t page)
-{
-	return find(l, page);
-}
-
-bool layout_is_writable(const struct layout *l, uint64_t page)
-{
-	const struct model_slot *s = find(l, page);
-
-	return s && !(s->flags & KVM_MEM_READONLY);
-}
-
 void layout_create(struct kvm_vm *vm, const struct layout *l, uint64_t gpa,
 		   char *mem)
 {
@@ -194,16 +171,15 @@ void layout_delete(struct kvm_vm *vm, const struct layout *l)
 void layout_assert(struct kvm_vm *vm, const struct layout *l, uint64_t gpa,
 		   char *mem)
 {
+	const struct range range = { .vm = vm, .gpa = gpa, .mem = mem };
 	const uint32_t ids[] = { FIRST, SECOND, THIRD };
 	const struct model_slot *s;
 	unsigned int i;
 
 	for (s = l->slot; s < l->slot + l->nr; s++)
-		slot_assert(vm, s->id, s->flags, gpa + s->first * PAGE_SIZE,
-			    s->nr * PAGE_SIZE, mem + s->first * PAGE_SIZE);
+		model_slot_assert(&range, s);
 	for (i = 0; i < ARRAY_SIZE(ids); i++) {
 		if (layout_is_free(l, ids[i]))
-			TEST_ASSERT(slot_set(vm, ids[i], 0, 0, 0, NULL),
-				    "slot %u is still there", ids[i]);
+			model_slot_assert_gone(vm, ids[i]);
 	}
 }

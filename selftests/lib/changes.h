@@ -58,10 +58,6 @@ struct change_call {
 
 int change_call(void *call);
 
-/* Whether a page is in a slot, and may be written. */
-bool layout_has(const struct layout *l, uint64_t page);
-bool layout_is_writable(const struct layout *l, uint64_t page);
-
 /* By KVM's own calls: makes all slots of a layout, or deletes them. */
 void layout_create(struct kvm_vm *vm, const struct layout *l, uint64_t gpa,
 		   char *mem);

@@ -12,6 +12,7 @@
 #include "processor.h"
 
 #include "host.h"
+#include "xorshift.h"
 
 static uint64_t state;
 
@@ -27,17 +28,30 @@ void host_seed(void)
 	ksft_print_msg("SEED=%#lx\n", state);
 }
 
+void host_choose_seed(void)
+{
+	char seed[32];
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+		random = rdtsc();
+	snprintf(seed, sizeof(seed), "%#lx", random | 1);
+	setenv("SEED", seed, 0);
+}
+
 uint64_t host_random(void)
 {
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state >> 16;
+	return xorshift(&state);
 }
 
 uint64_t host_random_between(uint64_t low, uint64_t high)
 {
 	return low + host_random() % (high - low + 1);
+}
+
+bool host_one_in(unsigned int n)
+{
+	return !(host_random() % n);
 }
 
 int host_write(const char *path, const char *value)
@@ -66,6 +80,40 @@ int host_read(const char *path, char *buf, size_t size)
 	buf[got < 0 ? 0 : got] = 0;
 	close(fd);
 	return ret;
+}
+
+static struct {
+	const char *path;
+	char value[32];
+} changed[4];
+static unsigned int nr_changed;
+
+int host_set(const char *path, const char *value)
+{
+	int err;
+
+	TEST_ASSERT(nr_changed < ARRAY_SIZE(changed), "too much to restore");
+	err = host_read(path, changed[nr_changed].value,
+			sizeof(changed[nr_changed].value));
+	if (err)
+		return err;
+	changed[nr_changed++].path = path;
+	return host_write(path, value);
+}
+
+void host_restore(void)
+{
+	for (; nr_changed; nr_changed--)
+		host_write(changed[nr_changed - 1].path, changed[nr_changed - 1].value);
+}
+
+double host_seconds_since(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - start->tv_sec +
+	       (now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
 bool host_has_pml(void)

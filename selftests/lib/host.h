@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #define HUGE_SIZE	(1UL << 21)
 #define HUGE_PAGES	(HUGE_SIZE / PAGE_SIZE)
@@ -21,10 +22,23 @@ void host_seed(void);
 uint64_t host_random(void);
 /* Between @low and @high, both included. */
 uint64_t host_random_between(uint64_t low, uint64_t high);
+/* True once in @n times, at random. */
+bool host_one_in(unsigned int n);
+/* Chooses SEED, if it is not given, so that it can be named again. */
+void host_choose_seed(void);
 
 /* Both return 0 or an errno. */
 int host_write(const char *path, const char *value);
 int host_read(const char *path, char *buf, size_t size);
+/* The same as host_write(), but host_restore() brings back what there was. */
+int host_set(const char *path, const char *value);
+void host_restore(void);
+
+/* KVM splits huge mappings before it logs; it emulates what begins with KVM_FEP. */
+#define HOST_EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
+#define HOST_FEP		"/sys/module/kvm/parameters/force_emulation_prefix"
+
+double host_seconds_since(const struct timespec *start);
 
 /* Whether CPUs log writes, of which KVM learns later. */
 bool host_has_pml(void);

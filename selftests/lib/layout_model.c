@@ -65,6 +65,64 @@ uint64_t layout_gap_after(const struct layout *l, int i)
 	return next - slot_end(l, i);
 }
 
+const struct model_slot *layout_find(const struct layout *l, uint64_t page)
+{
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		if (page - l->slot[i].first < l->slot[i].nr)
+			return &l->slot[i];
+	}
+	return NULL;
+}
+
+bool layout_has(const struct layout *l, uint64_t page)
+{
+	return layout_find(l, page);
+}
+
+bool layout_is_writable(const struct layout *l, uint64_t page)
+{
+	const struct model_slot *s = layout_find(l, page);
+
+	return s && !(s->flags & KVM_MEM_READONLY);
+}
+
+uint64_t layout_nr_present(const struct layout *l)
+{
+	uint64_t sum = 0;
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++)
+		sum += l->slot[i].nr;
+	return sum;
+}
+
+uint64_t layout_nr_readonly(const struct layout *l)
+{
+	uint64_t sum = 0;
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		if (l->slot[i].flags & KVM_MEM_READONLY)
+			sum += l->slot[i].nr;
+	}
+	return sum;
+}
+
+const char *model_slot_name(const struct model_slot *s)
+{
+	static __thread char names[4][64];
+	static __thread int next;
+	char *name = names[next++ % ARRAY_SIZE(names)];
+
+	snprintf(name, sizeof(names[0]), "slot %#x [%lu, %lu)%s%s", s->id,
+		 s->first, s->first + s->nr,
+		 s->flags & KVM_MEM_READONLY ? " ro" : "",
+		 s->flags & KVM_MEM_LOG_DIRTY_PAGES ? " log" : "");
+	return name;
+}
+
 unsigned int layout_run(const struct layout *l, unsigned int i)
 {
 	unsigned int end = i + 1;

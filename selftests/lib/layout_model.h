@@ -36,6 +36,18 @@ uint32_t layout_free_id(const struct layout *l);
 /* Pages between slot @i, or the start of the range for -1, and the next. */
 uint64_t layout_gap_after(const struct layout *l, int i);
 
+/* The slot that a page is in, or NULL; whether there is one, and may be written. */
+const struct model_slot *layout_find(const struct layout *l, uint64_t page);
+bool layout_has(const struct layout *l, uint64_t page);
+bool layout_is_writable(const struct layout *l, uint64_t page);
+
+/* Pages that are in slots; that are in read-only ones. */
+uint64_t layout_nr_present(const struct layout *l);
+uint64_t layout_nr_readonly(const struct layout *l);
+
+/* For people; the last few results are kept. */
+const char *model_slot_name(const struct model_slot *s);
+
 /* How many slots from @i on, itself included, can be merged. */
 unsigned int layout_run(const struct layout *l, unsigned int i);
 
