@@ -24,24 +24,23 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "kvm_util.h"
 #include "processor.h"
 #include "ucall_common.h"
 
+#include "chooser.h"
+#include "history.h"
 #include "host.h"
 #include "host_noise.h"
-#include "layout_model.h"
-#include "level.h"
 #include "memslot_ops.h"
-#include "ops.h"
+#include "notes.h"
+#include "rule.h"
+#include "tally.h"
+#include "xorshift.h"
 
 #define MAX_VCPUS	4
-
-#define NOTES_SLOT	1
-#define NOTES_GPA	(2 * GIGA_SIZE)
 
 #define FIRST_SLOT	2
 #define RANGE_FRAMES	12
@@ -60,9 +59,6 @@
 #define CANARY		(0xdeadUL << 48)
 #define NO_PAGE		(~0UL)
 
-/* KVM's own; a SHRINK calls the tail so. */
-#define KVM_MEM_SLOTS_NUM	0x7fff
-
 /* ------------------------------------- what the guest and the host share */
 
 enum want {
@@ -71,10 +67,6 @@ enum want {
 	MUST,			/* the access must reach memory */
 	SHUN,			/* nobody begins one */
 };
-
-/* A want, and above it a number that changes whenever the want does. */
-#define WANT_BITS	2
-#define WANT(rule)	((enum want)((rule) & ((1 << WANT_BITS) - 1)))
 
 struct rule {
 	uint32_t read;		/* and to execute */
@@ -148,14 +140,6 @@ static uint64_t gpa_of(uint64_t page)
 }
 
 /* ------------------------------------------------------------- the guest */
-
-static uint64_t guest_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state >> 16;
-}
 
 static uint64_t guest_load(uint64_t *p, bool emulated)
 {
@@ -325,7 +309,7 @@ static void guest_code(struct notes *notes, int id)
 		WRITE_ONCE(me->done, order_nr);
 		while (order == ORDER_RUN &&
 		       READ_ONCE(notes->order_nr) == order_nr) {
-			guest_touch(notes, id, guest_random(&random));
+			guest_touch(notes, id, xorshift(&random));
 			/* Lets an emulated host turn to its other CPUs. */
 			if (!(random & 0xf))
 				cpu_relax();
@@ -362,15 +346,12 @@ static struct {
 /* ----------------------------------------------------- the state of it all */
 
 static struct kvm_vm *vm;
-static int dev;
-static uint64_t features;
-static unsigned int max_pieces;
 static struct notes *notes;
 static char *mem;
-static struct layout layout = {
-	.nr_pages = NR_PAGES,
-	.first_id = FIRST_SLOT,
-};
+static struct range range;
+static struct chooser chooser;
+/* What the chooser keeps. */
+static struct layout *const layout = &chooser.layout;
 
 struct runner {
 	int id;
@@ -384,56 +365,9 @@ static struct runner runners[MAX_VCPUS];
 static struct counter nr_huge;
 static uint64_t most_huge;
 
-/* Of the module's statistics, what they should be. */
-static struct {
-	uint64_t ops;
-	uint64_t swaps;
-	uint64_t failed;
-} stats;
-
 /* ------------------------------------------------- what is said of a failure */
 
-#define LOG_SIZE	24
-
-static struct {
-	uint64_t nr;
-	char line[LOG_SIZE][200];
-} history;
-
-static bool over;
 static pthread_mutex_t fail_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-static __printf(1, 2) void log_op(const char *fmt, ...)
-{
-	char *line = history.line[history.nr++ % LOG_SIZE];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(line, sizeof(history.line[0]), fmt, args);
-	va_end(args);
-}
-
-static void log_done(int err)
-{
-	char *line = history.line[(history.nr - 1) % LOG_SIZE];
-	size_t len = strlen(line);
-
-	snprintf(line + len, sizeof(history.line[0]) - len, ": %s",
-		 err ? strerror(err) : "done");
-}
-
-static const char *slot_name(const struct model_slot *s)
-{
-	static char names[4][64];
-	static int next;
-	char *name = names[next++ % 4];
-
-	snprintf(name, sizeof(names[0]), "slot %u [%lu, %lu)%s%s", s->id,
-		 s->first, s->first + s->nr,
-		 s->flags & KVM_MEM_READONLY ? " ro" : "",
-		 s->flags & KVM_MEM_LOG_DIRTY_PAGES ? " log" : "");
-	return name;
-}
 
 static void print_setup(void)
 {
@@ -444,27 +378,6 @@ static void print_setup(void)
 	ksft_print_msg("guest pages of %s, host address misaligned by %#zx, eager_page_split=%c\n",
 		       opt.guest_4k ? "4k" : "2m", opt.misaligned,
 		       opt.eager_split ? 'Y' : 'N');
-}
-
-/* At exit, whichever way a check failed. */
-static void print_log(void)
-{
-	uint64_t i;
-
-	if (over)
-		return;
-	over = true;
-
-	ksft_print_msg("the last of %lu steps, oldest first:\n", history.nr);
-	i = history.nr > LOG_SIZE ? history.nr - LOG_SIZE : 0;
-	for (; i < history.nr; i++)
-		ksft_print_msg("  %lu: %s\n", i, history.line[i % LOG_SIZE]);
-	ksft_print_msg("the slots:\n");
-	for (i = 0; i < layout.nr; i++)
-		ksft_print_msg("  %s\n", slot_name(&layout.slot[i]));
-	print_setup();
-	ksft_test_result_fail("stress\n");
-	fflush(NULL);
 }
 
 static const char *how_name(enum how how)
@@ -910,6 +823,7 @@ static void check_contents(void)
 				    page_state[nr] == PAGE_LIVE ? "holds" : "held",
 				    got[i]);
 		}
+		tally_bytes(sizeof(struct page));
 	}
 	pthread_mutex_unlock(&pages_lock);
 }
@@ -949,6 +863,7 @@ static void log_check(uint64_t first, uint64_t nr, const uint64_t *bitmap)
 		if (is_scratch(i) || test_bit(i - first, (void *)bitmap))
 			continue;
 		now = nr_writes(i);
+		tally_promises(1);
 		TEST_ASSERT(now == logged[i],
 			    "page %lu, gpa %#lx, was written to %lu times since its dirty log was read, and is not in the log",
 			    i, gpa_of(i), now - logged[i]);
@@ -956,12 +871,6 @@ static void log_check(uint64_t first, uint64_t nr, const uint64_t *bitmap)
 }
 
 /* ------------------------------------------------------------- the rules */
-
-static void set_rule(uint32_t *rule, enum want want)
-{
-	if (WANT(*rule) != want)
-		WRITE_ONCE(*rule, ((*rule >> WANT_BITS) + 1) << WANT_BITS | want);
-}
 
 static enum want stricter(bool there)
 {
@@ -1060,58 +969,10 @@ static void begin_arriving_unseen(uint64_t first, uint64_t nr, uint32_t flags)
 	wait_touches(1);
 }
 
-static void end_arriving(uint64_t first, uint64_t nr, uint32_t flags)
-{
-	set_rules(first, nr, true, flags);
-}
-
 /* ---------------------------------------------------------- the operations */
 
-static void check_slot(const struct model_slot *s)
-{
-	slot_assert(vm, s->id, s->flags, gpa_of(s->first), s->nr * PAGE_SIZE,
-		    page_at(s->first));
-}
-
-static void check_no_slot(uint32_t id)
-{
-	int err = slot_set(vm, id, 0, 0, 0, NULL);
-
-	TEST_ASSERT(err == EINVAL, "deleting slot %u, which is not there: %s",
-		    id, err ? strerror(err) : "done");
-}
-
-static void check_layout(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < layout.nr; i++)
-		check_slot(&layout.slot[i]);
-	for (i = 0; i < LAYOUT_MAX_SLOTS; i++) {
-		if (layout_is_free(&layout, FIRST_SLOT + i))
-			check_no_slot(FIRST_SLOT + i);
-	}
-}
-
-static void check_stats(void)
-{
-	uint64_t ops = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_OPS);
-	uint64_t swaps = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_SWAPS);
-	uint64_t failed = memslot_ops_stat(dev, KVM_MEMSLOT_STAT_FAILED);
-
-	TEST_ASSERT(ops == stats.ops && swaps == stats.swaps &&
-		    failed == stats.failed,
-		    "OPS, SWAPS and FAILED are %lu, %lu and %lu, not %lu, %lu and %lu",
-		    ops, swaps, failed, stats.ops, stats.swaps, stats.failed);
-}
-
-static bool one_in(unsigned int n)
-{
-	return !(host_random() % n);
-}
-
-/* A page number, often one next to a 2 MiB boundary. */
-static uint64_t random_page(uint64_t low, uint64_t high)
+/* Often one next to a 2 MiB boundary. */
+static uint64_t random_page(const struct model_slot *slot, uint64_t low, uint64_t high)
 {
 	uint64_t page = host_random_between(low, high);
 
@@ -1131,346 +992,105 @@ static uint64_t random_page(uint64_t low, uint64_t high)
 					     host_random_between(low, high);
 }
 
-static uint64_t nr_present(void)
+/* Let there be memory, mostly. */
+static bool allows(const struct chooser *c, const struct step *s, void *arg)
 {
-	uint64_t nr = 0;
-	unsigned int i;
-
-	for (i = 0; i < layout.nr; i++)
-		nr += layout.slot[i].nr;
-	return nr;
+	return s->kind != STEP_SHRINK || host_one_in(4) ||
+	       layout_nr_present(&c->layout) >= NR_PAGES / 2;
 }
 
-static bool can_change(const struct model_slot *s)
-{
-	return !(s->flags & KVM_MEM_LOG_DIRTY_PAGES) ||
-	       features & KVM_MEMSLOT_FEATURE_DIRTY_BITMAP;
-}
+static struct chooser chooser = {
+	.layout = {
+		.nr_pages = NR_PAGES,
+		.first_id = FIRST_SLOT,
+	},
+	.weight = {
+		[STEP_GROW] = 20,
+		[STEP_SHRINK] = 20,
+		[STEP_SPLIT] = 15,
+		[STEP_MERGE] = 20,
+		[STEP_SET_READONLY] = 16,
+		[STEP_INVALID] = 10,
+		[STEP_CREATE] = 12,
+		[STEP_DELETE] = 3,
+		[STEP_AWAY] = 2,
+		[STEP_LOG] = 20,
+	},
+	.max_slots = LAYOUT_MAX_SLOTS,
+	.max_cuts = 7,
+	.park_gpa = PARK_GPA,
+	.page = random_page,
+	.allows = allows,
+};
 
-/* One that @i can be; at random, else any; -1 for none. */
-static int random_slot(bool (*suits)(unsigned int i))
+static void relax_for(const struct step *s)
 {
-	unsigned int start, i, j;
-
-	if (!layout.nr)
-		return -1;
-	start = host_random() % layout.nr;
-	for (j = 0; j < layout.nr; j++) {
-		i = (start + j) % layout.nr;
-		if (suits(i))
-			return i;
+	switch (s->effect) {
+	case STEP_BRINGS:
+		if (s->kind == STEP_GROW)
+			begin_arriving(s->first, s->nr_pages, s->flags);
+		else
+			begin_arriving_unseen(s->first, s->nr_pages, s->flags);
+		break;
+	case STEP_TAKES:
+		begin_leaving(s->first, s->nr_pages, s->flags);
+		break;
+	case STEP_CHANGES_WRITES:
+		relax_writes(s->first, s->nr_pages);
+		break;
+	default:
+		break;
 	}
-	return -1;
 }
 
-static bool suits_any(unsigned int i)
+static void settle_after(const struct step *s)
 {
-	return true;
-}
-
-static bool suits_change(unsigned int i)
-{
-	return can_change(&layout.slot[i]);
-}
-
-static bool suits_grow(unsigned int i)
-{
-	return suits_change(i) && layout_gap_after(&layout, i);
-}
-
-static bool suits_split(unsigned int i)
-{
-	return suits_change(i) && layout.slot[i].nr > 1;
-}
-
-static bool suits_merge(unsigned int i)
-{
-	return suits_change(i) && layout_run(&layout, i) > 1;
-}
-
-static bool suits_end_of_log(unsigned int i)
-{
-	return layout.slot[i].flags & KVM_MEM_LOG_DIRTY_PAGES;
-}
-
-/* An operation of the module that must succeed has. */
-static void succeeded(int err, int swaps)
-{
-	log_done(err);
-	TEST_ASSERT(!err, "it failed: %s", strerror(err));
-	stats.ops++;
-	stats.swaps += swaps;
-}
-
-static bool op_grow(void)
-{
-	int i = random_slot(suits_grow), err;
-	struct model_slot *s = &layout.slot[i];
-	uint64_t end, more;
-
-	if (i < 0)
-		return false;
-	end = s->first + s->nr;
-	more = random_page(end + 1, end + layout_gap_after(&layout, i)) - end;
-	log_op("grow %s to %lu", slot_name(s), end + more);
-
-	set_hot_around(end);
-	begin_arriving(end, more, s->flags);
-	err = slot_grow(dev, s->id, (s->nr + more) * PAGE_SIZE);
-	succeeded(err, 2);
-	end_arriving(end, more, s->flags);
-
-	s->nr += more;
-	check_slot(s);
-	return true;
-}
-
-static bool op_shrink(void)
-{
-	int i = random_slot(suits_change), err;
-	struct model_slot *s = &layout.slot[i];
-	uint64_t first, nr, bitmap[NR_PAGES / 64];
-
-	if (i < 0)
-		return false;
-	if (nr_present() < NR_PAGES / 2 && !one_in(4))
-		return false;
-	first = one_in(5) ? s->first :
-			    random_page(s->first, s->first + s->nr - 1);
-	nr = s->first + s->nr - first;
-	log_op("shrink %s to %lu", slot_name(s), first);
-
-	set_hot_around(first);
-	begin_leaving(first, nr, s->flags);
-	err = slot_shrink(dev, s->id, (first - s->first) * PAGE_SIZE,
-			  s->flags & KVM_MEM_LOG_DIRTY_PAGES ? bitmap : NULL);
-	end_leaving(first, nr, s->flags);
-	succeeded(err, 2);
-	if (s->flags & KVM_MEM_LOG_DIRTY_PAGES)
-		log_check(first, nr, bitmap);
-
-	s->nr -= nr;
-	if (s->nr) {
-		check_slot(s);
-	} else {
-		check_no_slot(s->id);
-		layout_remove(&layout, i);
+	switch (s->effect) {
+	case STEP_TAKES:
+		end_leaving(s->first, s->nr_pages, s->flags);
+		break;
+	case STEP_BRINGS:
+	case STEP_CHANGES_WRITES:
+		set_rules(s->first, s->nr_pages, true, s->flags);
+		break;
+	default:
+		break;
 	}
-	return true;
 }
 
-static int compare(const void *a, const void *b)
+static void set_hot_for(const struct step *s)
 {
-	uint64_t x = *(uint64_t *)a, y = *(uint64_t *)b;
-
-	return x < y ? -1 : x > y;
+	if (s->effect == STEP_CHANGES_WRITES)
+		set_hot(s->first, host_one_in(2) ? s->nr_pages : 16);
+	else if (s->kind != STEP_INVALID)
+		set_hot_around(s->place);
 }
 
-/* Cuts slot @i at the @n pages of @at, which has room for one more. */
-static void split_slot(unsigned int i, uint64_t *at, unsigned int n)
+static void make(const struct step *s)
 {
-	struct kvm_memslot_cut cuts[LAYOUT_MAX_SLOTS] = { 0 };
-	struct model_slot s = layout.slot[i];
-	unsigned int j;
+	uint64_t bitmap[NR_PAGES / 64];
 	int err;
 
-	at[n] = s.first + s.nr;
-	log_op("split %s into %u, at %lu..%lu", slot_name(&s), n + 1, at[0],
-	       at[n - 1]);
-	layout.slot[i].nr = at[0] - s.first;
-	for (j = 0; j < n; j++) {
-		cuts[j].offset = (at[j] - s.first) * PAGE_SIZE;
-		cuts[j].slot = layout_free_id(&layout);
-		layout_add(&layout, cuts[j].slot, s.flags, at[j],
-			   at[j + 1] - at[j]);
-	}
-
-	set_hot_around(at[host_random() % n]);
-	err = slot_split(dev, s.id, n, cuts);
-	succeeded(err, 1);
-
-	for (j = 0; j <= n; j++)
-		check_slot(&layout.slot[i + j]);
+	history_add("%s", s->text);
+	set_hot_for(s);
+	relax_for(s);
+	err = step_make(&range, s, bitmap);
+	settle_after(s);
+	history_result(err);
+	chooser_made(&chooser, s, err);
+	if (s->kind == STEP_SHRINK && s->wants_bitmap)
+		log_check(s->first, s->nr_pages, bitmap);
+	step_assert(&range, layout, s);
 }
 
-static bool op_split(void)
+static void make_move(const struct step *away)
 {
-	uint64_t at[LAYOUT_MAX_SLOTS + 1];
-	int i = random_slot(suits_split);
-	unsigned int want, n, j;
-	struct model_slot s;
+	struct step back;
 
-	want = one_in(16) ? max_pieces - 1 : host_random_between(1, 7);
-	want = min(want, LAYOUT_MAX_SLOTS - layout.nr);
-	if (i < 0 || !want)
-		return false;
-
-	s = layout.slot[i];
-	for (j = 0; j < want; j++)
-		at[j] = random_page(s.first + 1, s.first + s.nr - 1);
-	qsort(at, want, sizeof(at[0]), compare);
-	for (n = j = 0; j < want; j++) {
-		if (!n || at[j] != at[n - 1])
-			at[n++] = at[j];
-	}
-	split_slot(i, at, n);
-	return true;
-}
-
-static bool op_merge(void)
-{
-	uint32_t ids[LAYOUT_MAX_SLOTS];
-	int i = random_slot(suits_merge), err;
-	struct model_slot *s = &layout.slot[i];
-	unsigned int n, j;
-
-	if (i < 0)
-		return false;
-	n = min(layout_run(&layout, i), max_pieces);
-	if (!one_in(4))
-		n = host_random_between(2, n);
-	log_op("merge %s with the next %u, to %lu", slot_name(s), n - 1,
-	       s[n - 1].first + s[n - 1].nr);
-	for (j = 1; j < n; j++)
-		ids[j - 1] = s[j].id;
-
-	set_hot_around(s[host_random_between(1, n - 1)].first);
-	err = slot_merge(dev, s->id, n - 1, ids);
-	succeeded(err, 1);
-
-	for (j = 1; j < n; j++) {
-		s->nr += s[1].nr;
-		layout_remove(&layout, i + 1);
-		check_no_slot(ids[j - 1]);
-	}
-	check_slot(s);
-	return true;
-}
-
-static bool op_set_readonly(void)
-{
-	int i = random_slot(suits_change), err;
-	struct model_slot *s = &layout.slot[i];
-	bool readonly;
-
-	if (i < 0)
-		return false;
-	readonly = !(s->flags & KVM_MEM_READONLY);
-	if (one_in(16)) {
-		/* As it is already. */
-		log_op("set_readonly %s %u", slot_name(s), !readonly);
-		err = slot_set_readonly(dev, s->id, !readonly);
-		log_done(err);
-		TEST_ASSERT(!err, "it failed: %s", strerror(err));
-		check_slot(s);
-		return true;
-	}
-	log_op("set_readonly %s %u", slot_name(s), readonly);
-
-	set_hot(s->first, one_in(2) ? s->nr : 16);
-	relax_writes(s->first, s->nr);
-	err = slot_set_readonly(dev, s->id, readonly);
-	s->flags ^= KVM_MEM_READONLY;
-	set_rules(s->first, s->nr, true, s->flags);
-	succeeded(err, 1);
-
-	check_slot(s);
-	return true;
-}
-
-/* KVM's own calls, on the same slots. */
-
-static void own_call(int err)
-{
-	log_done(err);
-	TEST_ASSERT(!err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(err));
-}
-
-static bool op_create(void)
-{
-	uint64_t gap, first, end, start;
-	struct model_slot s;
-	unsigned int n = 0;
-	int i;
-
-	if (layout.nr == LAYOUT_MAX_SLOTS)
-		return false;
-	do {
-		i = (int)(host_random() % (layout.nr + 1)) - 1;
-		gap = layout_gap_after(&layout, i);
-	} while (!gap && n++ < 2 * LAYOUT_MAX_SLOTS);
-	if (!gap)
-		return false;
-
-	start = i < 0 ? 0 : layout.slot[i].first + layout.slot[i].nr;
-	first = random_page(start, start + gap - 1);
-	end = random_page(first + 1, start + gap);
-	s = (struct model_slot) {
-		.id = layout_free_id(&layout),
-		.flags = one_in(4) ? KVM_MEM_READONLY : 0,
-		.first = first,
-		.nr = end - first,
-	};
-	log_op("create %s", slot_name(&s));
-
-	set_hot_around(first);
-	begin_arriving_unseen(s.first, s.nr, s.flags);
-	own_call(slot_set(vm, s.id, s.flags, gpa_of(s.first), s.nr * PAGE_SIZE,
-			  page_at(s.first)));
-	end_arriving(s.first, s.nr, s.flags);
-
-	layout_add(&layout, s.id, s.flags, s.first, s.nr);
-	check_slot(&s);
-	return true;
-}
-
-static bool op_delete(void)
-{
-	int i = random_slot(suits_any);
-	struct model_slot s;
-
-	if (i < 0)
-		return false;
-	s = layout.slot[i];
-	log_op("delete %s", slot_name(&s));
-
-	set_hot_around(s.first);
-	begin_leaving(s.first, s.nr, s.flags);
-	own_call(slot_set(vm, s.id, 0, 0, 0, NULL));
-	end_leaving(s.first, s.nr, s.flags);
-
-	layout_remove(&layout, i);
-	check_no_slot(s.id);
-	return true;
-}
-
-/* Away and back. */
-static bool op_move(void)
-{
-	int i = random_slot(suits_any);
-	struct model_slot *s = &layout.slot[i];
-	uint64_t gpa;
-
-	if (i < 0)
-		return false;
-	gpa = PARK_GPA + host_random() % NR_PAGES * PAGE_SIZE;
-	log_op("move %s to %#lx and back", slot_name(s), gpa);
-
-	set_hot_around(s->first);
-	begin_leaving(s->first, s->nr, s->flags);
-	own_call(slot_set(vm, s->id, s->flags, gpa, s->nr * PAGE_SIZE,
-			  page_at(s->first)));
-	end_leaving(s->first, s->nr, s->flags);
-	slot_assert(vm, s->id, s->flags, gpa, s->nr * PAGE_SIZE,
-		    page_at(s->first));
+	make(away);
 	wait_touches(host_random() % 50);
-
-	begin_arriving_unseen(s->first, s->nr, s->flags);
-	own_call(slot_set(vm, s->id, s->flags, gpa_of(s->first),
-			  s->nr * PAGE_SIZE, page_at(s->first)));
-	end_arriving(s->first, s->nr, s->flags);
-	check_slot(s);
-	return true;
+	step_back(&back, away);
+	make(&back);
 }
 
 static void read_log(const struct model_slot *s, bool check)
@@ -1483,6 +1103,11 @@ static void read_log(const struct model_slot *s, bool check)
 	log_forget(s->first, s->nr);
 }
 
+static bool can_change(const struct model_slot *s)
+{
+	return !(s->flags & chooser.fixed_flags);
+}
+
 /*
  * Cuts slot @i in the middle of a huge frame, if there is one in it, and
  * returns which slot to log then: if a huge mapping survived the cut, writes on
@@ -1490,11 +1115,12 @@ static void read_log(const struct model_slot *s, bool check)
  */
 static unsigned int cut_huge_frame(unsigned int i)
 {
-	struct model_slot *s = &layout.slot[i];
-	uint64_t first = align_up(s->first, HUGE_PAGES), at[2];
+	const struct model_slot *s = &layout->slot[i];
+	uint64_t first = align_up(s->first, HUGE_PAGES), at;
 	uint64_t frames = align_down(s->first + s->nr, HUGE_PAGES) / HUGE_PAGES;
+	struct step cut;
 
-	if (opt.control || !can_change(s) || layout.nr == LAYOUT_MAX_SLOTS ||
+	if (opt.control || !can_change(s) || layout->nr == LAYOUT_MAX_SLOTS ||
 	    frames <= first / HUGE_PAGES)
 		return i;
 
@@ -1502,313 +1128,56 @@ static unsigned int cut_huge_frame(unsigned int i)
 	first += host_random() % frames * HUGE_PAGES;
 	set_hot(first, HUGE_PAGES);
 	wait_touches(50);
-	at[0] = first + host_random_between(1, HUGE_PAGES - 1);
-	split_slot(i, at, 1);
+	at = first + host_random_between(1, HUGE_PAGES - 1);
+	step_split(&cut, layout, i, 1, &at);
+	make(&cut);
 	return i + host_random() % 2;
 }
 
 /* Begins to log writes to a slot, reads its log, or ends that. */
-static bool op_log(void)
+static void make_log(struct step *s)
 {
-	int i = one_in(4) ? -1 : random_slot(suits_end_of_log);
-	struct model_slot *s;
+	unsigned int i = layout_find(layout, s->slot.first) - layout->slot;
 	bool logging;
 
-	if (i < 0)
-		i = random_slot(suits_any);
-	if (i < 0)
-		return false;
-	if (one_in(2))
-		i = cut_huge_frame(i);
-	s = &layout.slot[i];
-	logging = s->flags & KVM_MEM_LOG_DIRTY_PAGES;
-	log_op("%s logging of %s", logging ? "end" : "begin", slot_name(s));
+	if (host_one_in(2))
+		step_log(s, layout, cut_huge_frame(i));
+	logging = s->slot.flags & KVM_MEM_LOG_DIRTY_PAGES;
 
 	give_order(ORDER_PAUSE);
 	if (logging)
-		read_log(s, true);
-	if (!logging || can_change(s) || !one_in(4)) {
-		s->flags ^= KVM_MEM_LOG_DIRTY_PAGES;
-		own_call(slot_set(vm, s->id, s->flags, gpa_of(s->first),
-				  s->nr * PAGE_SIZE, page_at(s->first)));
-	}
+		read_log(&s->slot, true);
+	if (!logging || can_change(&s->slot) || !host_one_in(4))
+		make(s);
 	if (!logging)
-		read_log(s, false);
+		read_log(&s->slot, false);
 	notes->seed = host_random();
 	give_order(ORDER_RUN);
 
-	set_hot_around(s->first + (one_in(2) ? 0 : s->nr));
+	set_hot_around(s->first + (host_one_in(2) ? 0 : s->nr_pages));
 	wait_touches(100);
-	check_slot(s);
-	return true;
-}
-
-/* ------------------------------------------- operations that must be refused */
-
-/* Errnos as bits; those in use here are small. */
-#define E(err)	(1ULL << (err))
-
-/* @allowed: the errors that it may end with. */
-static void must_refuse(int err, uint64_t allowed)
-{
-	/* What is not to be had for any slot that logs may be said first. */
-	bool ok = err == EOPNOTSUPP ? !features : allowed >> err & 1;
-
-	log_done(err);
-	TEST_ASSERT(ok, "it was not refused as it should be: %s",
-		    err ? strerror(err) : "done");
-	stats.failed++;
-}
-
-static void bad_grow(const struct model_slot *s, unsigned int i)
-{
-	uint64_t size = s->nr * PAGE_SIZE;
-	uint64_t gap = layout_gap_after(&layout, i) * PAGE_SIZE;
-
-	switch (host_random() % 5) {
-	case 0:
-		size -= host_random() % s->nr * PAGE_SIZE;
-		log_op("grow %s to %#lx bytes", slot_name(s), size);
-		return must_refuse(slot_grow(dev, s->id, size), E(EINVAL));
-	case 1:
-		size += host_random_between(1, PAGE_SIZE - 1);
-		log_op("grow %s to %#lx bytes", slot_name(s), size);
-		return must_refuse(slot_grow(dev, s->id, size),
-				   E(EINVAL) | E(EEXIST));
-	case 2:
-		size = ~0UL << (12 + host_random() % 50);
-		log_op("grow %s to %#lx bytes", slot_name(s), size);
-		return must_refuse(slot_grow(dev, s->id, size),
-				   E(EINVAL) | E(EEXIST));
-	case 3:
-		log_op("grow slot %#x", s->id | 7 << 16);
-		return must_refuse(slot_grow(dev, s->id | 7 << 16, 2 * size),
-				   E(EINVAL));
-	default:
-		if (i + 1 == layout.nr)
-			return;
-		size += gap + PAGE_SIZE * host_random_between(1, 1000);
-		log_op("grow %s to %#lx bytes, over the next", slot_name(s),
-		       size);
-		return must_refuse(slot_grow(dev, s->id, size), E(EEXIST));
-	}
-}
-
-static void bad_shrink(const struct model_slot *s)
-{
-	uint64_t size = s->nr * PAGE_SIZE, bitmap[NR_PAGES / 64];
-
-	switch (host_random() % 4) {
-	case 0:
-		size += host_random() % 4 * PAGE_SIZE;
-		log_op("shrink %s to %#lx bytes", slot_name(s), size);
-		return must_refuse(slot_shrink(dev, s->id, size, NULL), E(EINVAL));
-	case 1:
-		size = host_random() % s->nr * PAGE_SIZE + 1 +
-		       host_random() % (PAGE_SIZE - 1);
-		log_op("shrink %s to %#lx bytes", slot_name(s), size);
-		return must_refuse(slot_shrink(dev, s->id, size, NULL), E(EINVAL));
-	case 2:
-		if (s->flags & KVM_MEM_LOG_DIRTY_PAGES)
-			return;
-		log_op("shrink %s with a bitmap", slot_name(s));
-		return must_refuse(slot_shrink(dev, s->id, 0, bitmap), E(EINVAL));
-	default:
-		log_op("shrink slot %#x", KVM_MEM_SLOTS_NUM);
-		return must_refuse(slot_shrink(dev, KVM_MEM_SLOTS_NUM, 0, NULL),
-				   E(EINVAL));
-	}
-}
-
-static void bad_split(const struct model_slot *s)
-{
-	struct kvm_memslot_cut cuts[256] = { 0 };
-	uint32_t id = layout_free_id(&layout);
-	unsigned int nr = 1, i;
-	uint64_t allowed = E(EINVAL);
-	const char *why;
-
-	cuts[0].slot = id;
-	cuts[0].offset = s->nr / 2 * PAGE_SIZE;
-	switch (host_random() % 8) {
-	case 0:
-		why = "at its end";
-		cuts[0].offset = s->nr * PAGE_SIZE;
-		break;
-	case 1:
-		why = "at its start";
-		cuts[0].offset = 0;
-		break;
-	case 2:
-		why = "inside a page";
-		cuts[0].offset += 8;
-		break;
-	case 3:
-		why = "for a number that is taken";
-		cuts[0].slot = layout.slot[host_random() % layout.nr].id;
-		allowed |= E(EEXIST);
-		break;
-	case 4:
-		why = "with a number named twice";
-		nr = 2;
-		cuts[1] = cuts[0];
-		cuts[1].offset += PAGE_SIZE;
-		break;
-	case 5:
-		why = "with a pad";
-		cuts[0].pad = 1;
-		break;
-	case 6:
-		why = "into too many";
-		nr = max_pieces;
-		if (nr > ARRAY_SIZE(cuts))
-			return;
-		for (i = 0; i < nr; i++) {
-			cuts[i].offset = (i + 1) * PAGE_SIZE;
-			cuts[i].slot = 1000 + i;
-		}
-		allowed |= E(E2BIG);
-		break;
-	default:
-		why = "nowhere";
-		nr = 0;
-	}
-	/* Each of these is refused for a slot of one page, too: at 0. */
-	log_op("split %s %s", slot_name(s), why);
-	must_refuse(slot_split(dev, s->id, nr, cuts), allowed);
-}
-
-static void bad_merge(const struct model_slot *s, unsigned int i)
-{
-	uint32_t ids[256] = { 0 };
-	unsigned int other = host_random() % layout.nr;
-
-	switch (host_random() % 4) {
-	case 0:
-		/* Contiguous and alike would be right. */
-		if (other == i + 1 && layout_run(&layout, i) > 1)
-			return;
-		ids[0] = layout.slot[other].id;
-		log_op("merge %s with slot %u", slot_name(s), ids[0]);
-		return must_refuse(slot_merge(dev, s->id, 1, ids), E(EINVAL));
-	case 1:
-		ids[0] = layout_free_id(&layout);
-		log_op("merge %s with slot %u, which is not there",
-		       slot_name(s), ids[0]);
-		return must_refuse(slot_merge(dev, s->id, 1, ids), E(ENOENT));
-	case 2:
-		log_op("merge %s with none", slot_name(s));
-		return must_refuse(slot_merge(dev, s->id, 0, ids), E(EINVAL));
-	default:
-		if (max_pieces > ARRAY_SIZE(ids))
-			return;
-		log_op("merge %s with %u", slot_name(s), max_pieces);
-		return must_refuse(slot_merge(dev, s->id, max_pieces, ids),
-				   E(E2BIG) | E(EINVAL) | E(ENOENT));
-	}
-}
-
-static void bad_ioctl(const struct model_slot *s)
-{
-	struct kvm_memslot_set_readonly set = { .slot = s->id, .readonly = 2 };
-	uint32_t id = layout_free_id(&layout);
-
-	switch (host_random() % 5) {
-	case 0:
-		log_op("set_readonly %s 2", slot_name(s));
-		return must_refuse(ioctl(dev, KVM_MEMSLOT_SET_READONLY,
-					 &set) ? errno : 0, E(EINVAL));
-	case 1:
-		set.readonly = !(s->flags & KVM_MEM_READONLY);
-		set.pad = 1;
-		log_op("set_readonly %s with a pad", slot_name(s));
-		return must_refuse(ioctl(dev, KVM_MEMSLOT_SET_READONLY,
-					 &set) ? errno : 0, E(EINVAL));
-	case 2:
-		log_op("set_readonly slot %u, which is not there", id);
-		return must_refuse(slot_set_readonly(dev, id, true), E(ENOENT));
-	case 3:
-		log_op("grow slot %u, which is not there", id);
-		return must_refuse(slot_grow(dev, id, RANGE), E(ENOENT));
-	default:
-		log_op("split, without an argument");
-		return must_refuse(ioctl(dev, KVM_MEMSLOT_SPLIT, NULL) ?
-				   errno : 0, E(EFAULT));
-	}
-}
-
-static bool op_invalid(void)
-{
-	int i = random_slot(suits_any);
-	struct model_slot *s = &layout.slot[i];
-
-	if (i < 0 || layout.nr == LAYOUT_MAX_SLOTS)
-		return false;
-
-	/* Everything must stay as it is: no rule is relaxed. */
-	switch (host_random() % 5) {
-	case 0:
-		bad_grow(s, i);
-		break;
-	case 1:
-		bad_shrink(s);
-		break;
-	case 2:
-		bad_split(s);
-		break;
-	case 3:
-		bad_merge(s, i);
-		break;
-	default:
-		bad_ioctl(s);
-	}
-	check_slot(s);
-	return true;
+	step_assert(&range, layout, s);
 }
 
 /* ------------------------------------------------------------------ main */
 
-static struct op {
-	const char *name;
-	bool (*run)(void);		/* false if there is nothing to do it to */
-	unsigned int weight;
-	bool kvms_own;
-	uint64_t nr;
-} ops[] = {
-	{ "grow", op_grow, 20 },
-	{ "shrink", op_shrink, 20 },
-	{ "split", op_split, 15 },
-	{ "merge", op_merge, 20 },
-	{ "set_readonly", op_set_readonly, 16 },
-	{ "create", op_create, 12, .kvms_own = true },
-	{ "delete", op_delete, 3, .kvms_own = true },
-	{ "move", op_move, 2, .kvms_own = true },
-	{ "log", op_log, 20, .kvms_own = true },
-	{ "invalid", op_invalid, 10 },
-};
-
-static struct op *choose_op(void)
+static void run_step(void)
 {
-	unsigned int sum = 0, i;
-	uint64_t random;
+	struct step s;
 
-	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		sum += ops[i].weight;
-	random = host_random() % sum;
-	for (i = 0; random >= ops[i].weight; i++)
-		random -= ops[i].weight;
-	return &ops[i];
-}
-
-static void run_op(void)
-{
-	struct op *op;
-
-	do {
-		op = choose_op();
-	} while ((opt.control && !op->kvms_own) || !op->run());
-	op->nr++;
-	check_stats();
+	chooser_next(&chooser, &s);
+	switch (s.kind) {
+	case STEP_AWAY:
+		make_move(&s);
+		break;
+	case STEP_LOG:
+		make_log(&s);
+		break;
+	default:
+		/* Where it is to be refused, all must stay: no rule is relaxed. */
+		make(&s);
+	}
+	chooser_assert_stats(&chooser, range.dev);
 }
 
 static void check_all(void)
@@ -1816,29 +1185,20 @@ static void check_all(void)
 	give_order(ORDER_PAUSE);
 	most_huge = max(most_huge, counter_read(&nr_huge));
 	check_contents();
-	check_layout();
+	layout_assert_all(&range, layout);
 	notes->seed = host_random();
 	give_order(ORDER_RUN);
 }
 
-static double seconds_since(const struct timespec *start)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - start->tv_sec +
-	       (now.tv_nsec - start->tv_nsec) / 1e9;
-}
-
-static uint64_t run_ops(void)
+static uint64_t run_steps(void)
 {
 	struct timespec start;
 	uint64_t n = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (opt.nr_ops ? n < opt.nr_ops : seconds_since(&start) < opt.seconds) {
-		run_op();
-		if (!one_in(4))
+	while (opt.nr_ops ? n < opt.nr_ops : host_seconds_since(&start) < opt.seconds) {
+		run_step();
+		if (!host_one_in(4))
 			wait_touches(host_random() % 200);
 		if (!(++n % 32))
 			check_all();
@@ -1866,49 +1226,48 @@ static void make_memory(void)
 		page_state[i] = is_scratch(i) ? PAGE_LIVE : PAGE_ZERO;
 }
 
+static void prepare_chooser(void)
+{
+	int kind;
+
+	chooser_ask(&chooser, range.dev);
+	if (!(chooser.features & KVM_MEMSLOT_FEATURE_DIRTY_BITMAP))
+		chooser.fixed_flags = KVM_MEM_LOG_DIRTY_PAGES;
+	for (kind = 0; opt.control && kind <= STEP_INVALID; kind++)
+		chooser.weight[kind] = 0;
+}
+
 static void make_vm(void)
 {
-	size_t size = align_up(sizeof(*notes), HUGE_SIZE);
-	int i, err;
+	int i;
 
-	vm = __vm_create(VM_SHAPE_DEFAULT, opt.nr_vcpus, 256);
-	/* Else a failed emulation leaves a #UD behind. */
-	vm_enable_cap(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
-	if (kvm_check_cap(KVM_CAP_X86_DISABLE_EXITS) &
-	    KVM_X86_DISABLE_EXITS_PAUSE)
-		vm_enable_cap(vm, KVM_CAP_X86_DISABLE_EXITS,
-			      KVM_X86_DISABLE_EXITS_PAUSE);
-
-	notes = host_map(size, HUGE_SIZE, 0, HOST_PAGES_4K);
-	err = slot_set(vm, NOTES_SLOT, 0, NOTES_GPA, size, notes);
-	TEST_ASSERT(!err, "cannot make the slot for notes: %s", strerror(err));
-	virt_map_level(vm, NOTES_GPA, NOTES_GPA, size, PG_LEVEL_2M);
+	vm = notes_vm_create(opt.nr_vcpus);
+	notes = notes_map(vm, sizeof(*notes));
 	virt_map_level(vm, RANGE_GPA, RANGE_GPA, RANGE,
 		       opt.guest_4k ? PG_LEVEL_4K : PG_LEVEL_2M);
 
-	dev = memslot_ops_open(vm);
-	features = memslot_ops_features(dev);
-	max_pieces = memslot_ops_attr(dev, KVM_DEV_MEMSLOT_OPS_GRP_INFO,
-				      KVM_MEMSLOT_INFO_MAX_PIECES);
+	range = (struct range) {
+		.vm = vm,
+		.dev = memslot_ops_open(vm),
+		.gpa = RANGE_GPA,
+		.mem = mem,
+	};
+	prepare_chooser();
 	nr_huge = counter_open(vm_get_stats_fd(vm), "pages_2m");
 
 	for (i = 0; i < opt.nr_vcpus; i++) {
 		notes->note[i].page = NO_PAGE;
 		notes->note[i].exec_page = NO_PAGE;
 		runners[i].id = i;
-		runners[i].vcpu = level_vcpu_add(vm, i, guest_code);
-		vcpu_args_set(runners[i].vcpu, 2, NOTES_GPA, i);
+		runners[i].vcpu = notes_vcpu_add(vm, i, guest_code);
 	}
 }
-
-#define EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
-#define FEP	"/sys/module/kvm/parameters/force_emulation_prefix"
 
 static void start_vcpus(void)
 {
 	int i;
 
-	notes->emulation = !host_write(FEP, "1");
+	notes->emulation = !host_set(HOST_FEP, "1");
 	notes->seed = host_random();
 	for (i = 0; i < opt.nr_vcpus; i++)
 		pthread_create(&runners[i].thread, NULL, runner_main,
@@ -1923,37 +1282,35 @@ static void stop_vcpus(void)
 	give_order(ORDER_END);
 	for (i = 0; i < opt.nr_vcpus; i++)
 		pthread_join(runners[i].thread, NULL);
-	host_write(FEP, "0");
-	host_write(EAGER_SPLIT, "Y");
+	host_restore();
 }
 
 static void print_numbers(uint64_t n, double seconds)
 {
 	uint64_t touches = 0, changing = 0, exits = 0;
-	char line[512];
-	size_t i, len = 0;
+	int i;
 
-	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		len += snprintf(line + len, sizeof(line) - len, "%s %s %lu",
-				i ? "," : "", ops[i].name, ops[i].nr);
 	for (i = 0; i < opt.nr_vcpus; i++) {
 		touches += notes->note[i].touches;
 		changing += notes->note[i].touches_changing;
 		exits += runners[i].exits;
 	}
-	ksft_print_msg("%lu steps in %.0f seconds:%s\n", n, seconds, line);
+	tally_promises(touches - changing);
+	ksft_print_msg("%lu steps in %.0f seconds:%s\n", n, seconds,
+		       chooser_summary(&chooser));
 	ksft_print_msg("%lu touches, %lu of them amid a change, %lu exits, <= %lu huge mappings\n",
 		       touches, changing, exits, most_huge);
+	tally_print();
 	TEST_ASSERT(touches && exits, "the vCPUs did nothing");
 }
 
 static void choose_by_seed(void)
 {
-	opt.guest_4k = one_in(2);
+	opt.guest_4k = host_one_in(2);
 	/* Splitting huge mappings early hides what goes wrong with them. */
-	opt.eager_split = one_in(2);
-	host_write(EAGER_SPLIT, opt.eager_split ? "Y" : "N");
-	if (opt.backing != BACKING_HUGETLB && one_in(4))
+	opt.eager_split = host_one_in(2);
+	host_set(HOST_EAGER_SPLIT, opt.eager_split ? "Y" : "N");
+	if (opt.backing != BACKING_HUGETLB && host_one_in(4))
 		opt.misaligned = host_random_between(1, 600) * PAGE_SIZE;
 	print_setup();
 }
@@ -1990,8 +1347,8 @@ static void run_test(void)
 	start_vcpus();
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	n = run_ops();
-	seconds = seconds_since(&start);
+	n = run_steps();
+	seconds = host_seconds_since(&start);
 
 	stop_vcpus();
 	if (!opt.quiet) {
@@ -1999,7 +1356,7 @@ static void run_test(void)
 		noise_print();
 	}
 	print_numbers(n, seconds);
-	close(dev);
+	close(range.dev);
 	kvm_vm_free(vm);
 }
 
@@ -2049,18 +1406,6 @@ static void parse_options(int argc, char *argv[])
 		ksft_exit_fail_msg("1 to %d vCPUs\n", MAX_VCPUS);
 }
 
-/* Chosen here, to be named again where the test fails. */
-static void choose_seed(void)
-{
-	char seed[32];
-	uint64_t random;
-
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-		random = rdtsc();
-	snprintf(seed, sizeof(seed), "%#lx", random | 1);
-	setenv("SEED", seed, 0);
-}
-
 int main(int argc, char *argv[])
 {
 	setlinebuf(stdout);
@@ -2074,11 +1419,8 @@ int main(int argc, char *argv[])
 	if (opt.backing == BACKING_HUGETLB)
 		host_write("/proc/sys/vm/nr_hugepages", "32");
 
-	choose_seed();
-	host_seed();
-	atexit(print_log);
+	history_begin("stress", layout, print_setup);
 	run_test();
-	over = true;
-	ksft_test_result_pass("stress\n");
+	history_end(true);
 	ksft_finished();
 }
