@@ -12,6 +12,7 @@
  *
  *	-s SEED		repeats the operations of a run
  *	-n MIGRATIONS	how many (25)
+ *	-t SECONDS	how long, in place of a number
  *	-m MODE		plain, manual, init (manual, initially set), ring or
  *			ring_bitmap
  *	-v VCPUS	1 to 4 (2)
@@ -22,30 +23,25 @@
  *			succeed if that is noticed: shows that the test can fail
  */
 #include <getopt.h>
-#include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <time.h>
-#include <linux/userfaultfd.h>
 
 #include "kvm_util.h"
 #include "processor.h"
 
-#include "async.h"
+#include "chooser.h"
 #include "dirty_ring.h"
+#include "history.h"
 #include "host.h"
-#include "layout_model.h"
-#include "level.h"
 #include "memslot_ops.h"
-#include "ops.h"
+#include "notes.h"
+#include "sleeper.h"
+#include "tally.h"
+#include "xorshift.h"
 
 #define MAX_VCPUS	4
-
-#define NOTES_SLOT	1
-#define NOTES_GPA	(2 * GIGA_SIZE)
 
 #define FIRST_SLOT	2
 /* Neither whole words of a bitmap nor whole huge pages. */
@@ -111,14 +107,6 @@ static uint64_t gpa_of(uint64_t page)
 }
 
 /* ------------------------------------------------------------- the guest */
-
-static uint64_t guest_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state >> 16;
-}
 
 static enum how guest_how(struct notes *notes, uint64_t random)
 {
@@ -198,7 +186,7 @@ static void guest_code(struct notes *notes, int id)
 
 	for (;;) {
 		while (!READ_ONCE(notes->pause)) {
-			bits = guest_random(&random);
+			bits = xorshift(&random);
 			how = guest_how(notes, bits);
 			hot_nr = READ_ONCE(notes->hot_nr);
 			nr = bits >> 16;
@@ -232,6 +220,7 @@ static const char * const mode_name[] = {
 
 static struct {
 	uint64_t nr_migrations;
+	uint64_t seconds;
 	int nr_vcpus;
 	uint64_t nr_ops;
 	enum mode mode;
@@ -255,13 +244,12 @@ static bool uses_ring(void)
 /* ----------------------------------------------------- the state of it all */
 
 static struct kvm_vm *vm;
-static int dev = -1;
 static struct notes *notes;
 static char *mem, *copy;
-static struct layout layout = {
-	.nr_pages = NR_PAGES,
-	.first_id = FIRST_SLOT,
-};
+static struct range range;
+static struct chooser chooser;
+/* What the chooser keeps. */
+static struct layout *const layout = &chooser.layout;
 
 /* KVM_MEM_LOG_DIRTY_PAGES during a migration. */
 static uint32_t log_flag;
@@ -304,37 +292,6 @@ static struct {
 
 /* ------------------------------------------------- what is said of a failure */
 
-#define LOG_SIZE	40
-
-static struct {
-	uint64_t nr;
-	char line[LOG_SIZE][200];
-} history;
-
-static bool over;
-
-static __printf(1, 2) void log_step(const char *fmt, ...)
-{
-	char *line = history.line[history.nr++ % LOG_SIZE];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(line, sizeof(history.line[0]), fmt, args);
-	va_end(args);
-}
-
-static const char *slot_name(const struct model_slot *s)
-{
-	static char names[4][64];
-	static int next;
-	char *name = names[next++ % 4];
-
-	snprintf(name, sizeof(names[0]), "slot %u [%lu, %lu)%s", s->id,
-		 s->first, s->first + s->nr,
-		 s->flags & KVM_MEM_READONLY ? " ro" : "");
-	return name;
-}
-
 static void print_setup(void)
 {
 	ksft_print_msg("options: -s %s -m %s -v %d -o %lu%s%s; %s pages, eager_page_split=%c\n",
@@ -344,59 +301,22 @@ static void print_setup(void)
 		       opt.thp ? "huge" : "small", opt.eager_split ? 'Y' : 'N');
 }
 
-/* At exit, whichever way a check failed. */
-static void print_log(void)
-{
-	uint64_t i;
-
-	if (over)
-		return;
-	over = true;
-
-	ksft_print_msg("the last of %lu steps, oldest first:\n", history.nr);
-	i = history.nr > LOG_SIZE ? history.nr - LOG_SIZE : 0;
-	for (; i < history.nr; i++)
-		ksft_print_msg("  %lu: %s\n", i, history.line[i % LOG_SIZE]);
-	ksft_print_msg("the slots:\n");
-	for (i = 0; i < layout.nr; i++)
-		ksft_print_msg("  %s\n", slot_name(&layout.slot[i]));
-	print_setup();
-	ksft_test_result_fail("migration\n");
-	fflush(NULL);
-}
-
-static const struct model_slot *slot_of(uint64_t page)
-{
-	unsigned int i;
-
-	for (i = 0; i < layout.nr; i++) {
-		if (page - layout.slot[i].first < layout.slot[i].nr)
-			return &layout.slot[i];
-	}
-	return NULL;
-}
-
 static void finish(bool ok)
 {
-	over = true;
-	if (ok)
-		ksft_test_result_pass("migration\n");
-	else
-		ksft_test_result_fail("migration\n");
-	fflush(NULL);
+	history_end(ok);
 	/* Without a wait for vCPUs that may be in the middle of anything. */
 	_exit(ok ? KSFT_PASS : KSFT_FAIL);
 }
 
 static void lost_write(uint64_t page, const char *when)
 {
-	const struct model_slot *s = slot_of(page);
+	const struct model_slot *s = layout_find(layout, page);
 	struct page *is = (void *)(mem + page * PAGE_SIZE);
 	struct page *was = (void *)(copy + page * PAGE_SIZE);
 	int v;
 
 	ksft_print_msg("%s: page %lu, gpa %#lx, in %s: written since its copy, not logged\n",
-		       when, page, gpa_of(page), s ? slot_name(s) : "no slot");
+		       when, page, gpa_of(page), s ? model_slot_name(s) : "no slot");
 	for (v = 0; v < opt.nr_vcpus; v++)
 		ksft_print_msg("vCPU %d: its word is %#lx (%s), was %#lx; it wrote %#lx last\n",
 			       v, is->word[v], how_name[HOW(is->word[v])],
@@ -642,6 +562,7 @@ static void check_snapshot(void)
 			    !other_is_at(i, v))
 				lost_write(i, "while vCPUs run");
 		}
+		tally_promises(1);
 	}
 }
 
@@ -654,6 +575,8 @@ static void check_still(uint64_t first, uint64_t nr_pages, const char *when)
 		if (!named(i) && memcmp(mem + i * PAGE_SIZE,
 					copy + i * PAGE_SIZE, PAGE_SIZE))
 			lost_write(i, when);
+		tally_promises(1);
+		tally_bytes(PAGE_SIZE);
 	}
 }
 
@@ -722,8 +645,8 @@ static void get_logs(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < layout.nr; i++)
-		get_log(&layout.slot[i]);
+	for (i = 0; i < layout->nr; i++)
+		get_log(&layout->slot[i]);
 }
 
 /* Clears what was got, of the slots that are now; a part at a time. */
@@ -752,8 +675,8 @@ static void clear_logs(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < layout.nr; i++)
-		clear_log(&layout.slot[i]);
+	for (i = 0; i < layout->nr; i++)
+		clear_log(&layout->slot[i]);
 	for (i = 0; i < NR_PAGES; i++) {
 		if (!state[i].got)
 			continue;
@@ -783,16 +706,16 @@ static uint64_t page_of_entry(uint32_t slot, uint64_t offset)
 		nr.tail_entries++;
 		return tail.first + offset;
 	}
-	for (i = 0; i < layout.nr; i++) {
-		if (layout.slot[i].id == slot)
+	for (i = 0; i < layout->nr; i++) {
+		if (layout->slot[i].id == slot)
 			break;
 	}
-	TEST_ASSERT(i < layout.nr, "a ring entry names slot %#x, page %#lx: there is no such slot",
+	TEST_ASSERT(i < layout->nr, "a ring entry names slot %#x, page %#lx: there is no such slot",
 		    slot, offset);
-	TEST_ASSERT(offset < layout.slot[i].nr,
+	TEST_ASSERT(offset < layout->slot[i].nr,
 		    "a ring entry names page %#lx of %s", offset,
-		    slot_name(&layout.slot[i]));
-	return layout.slot[i].first + offset;
+		    model_slot_name(&layout->slot[i]));
+	return layout->slot[i].first + offset;
 }
 
 static void harvest_rings(void)
@@ -832,11 +755,6 @@ static void reset_rings(void)
 
 static void some_ops(uint64_t n);
 
-static bool one_in(unsigned int n)
-{
-	return !(host_random() % n);
-}
-
 /*
  * Learns which pages are dirty, and lets KVM log the next write to them. Where
  * these are two steps, there may be operations in between.
@@ -854,7 +772,7 @@ static void harvest(void)
 		get_logs();
 	check_snapshot();
 
-	if (opt.mode != MODE_PLAIN && one_in(2)) {
+	if (opt.mode != MODE_PLAIN && host_one_in(2)) {
 		some_ops(host_random_between(1, 2));
 		nr.late_resets++;
 	}
@@ -867,33 +785,21 @@ static void harvest(void)
 
 /* ---------------------------------------------------------- the operations */
 
-static void *hva_of(uint64_t page)
-{
-	return mem + page * PAGE_SIZE;
-}
-
-static void own_call(const struct model_slot *s, uint32_t flags)
-{
-	int err = slot_set(vm, s->id, flags, gpa_of(s->first),
-			   s->nr * PAGE_SIZE, hva_of(s->first));
-
-	TEST_ASSERT(!err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(err));
-}
-
-/* A page number, often one whose bit is near the end of a word. */
-static uint64_t random_page(uint64_t slot_first, uint64_t low, uint64_t high)
+/* Often one whose bit is near the end of a word. */
+static uint64_t random_page(const struct model_slot *slot, uint64_t low, uint64_t high)
 {
 	uint64_t page = host_random_between(low, high);
+	uint64_t start = slot ? slot->first : low;
 
 	switch (host_random() % 4) {
 	case 0:
-		page = slot_first + align_down(page - slot_first, 64) +
+		page = start + align_down(page - start, 64) +
 		       host_random_between(0, 4);
 		page -= min(page, 2UL);
 		break;
 	case 1:
-		page = one_in(2) ? low + host_random() % 8 :
-				   high - host_random() % 8;
+		page = host_one_in(2) ? low + host_random() % 8 :
+					high - host_random() % 8;
 		break;
 	default:
 		return page;
@@ -902,38 +808,41 @@ static uint64_t random_page(uint64_t slot_first, uint64_t low, uint64_t high)
 					     host_random_between(low, high);
 }
 
-static uint64_t nr_present(void)
+/* Let there be memory, and most of it be writable. */
+static bool allows(const struct chooser *c, const struct step *s, void *arg)
 {
-	uint64_t sum = 0;
-	unsigned int i;
-
-	for (i = 0; i < layout.nr; i++)
-		sum += layout.slot[i].nr;
-	return sum;
-}
-
-static uint64_t nr_readonly(void)
-{
-	uint64_t sum = 0;
-	unsigned int i;
-
-	for (i = 0; i < layout.nr; i++) {
-		if (layout.slot[i].flags & KVM_MEM_READONLY)
-			sum += layout.slot[i].nr;
+	switch (s->kind) {
+	case STEP_SHRINK:
+		return layout_nr_present(layout) >= NR_PAGES * 3 / 4 &&
+		       (s->size || (layout->nr > 1 && s->nr_pages < 200));
+	case STEP_SET_READONLY:
+		return !s->readonly || s->effect == STEP_CHANGES_NOTHING ||
+		       layout_nr_readonly(layout) + s->nr_pages <= NR_PAGES / 6;
+	default:
+		return true;
 	}
-	return sum;
 }
 
-static struct model_slot *random_slot(unsigned int *index)
-{
-	*index = host_random() % layout.nr;
-	return &layout.slot[*index];
-}
-
-static void succeeded(int err)
-{
-	TEST_ASSERT(!err, "it failed: %s", strerror(err));
-}
+static struct chooser chooser = {
+	.layout = {
+		.nr_pages = NR_PAGES,
+		.first_id = FIRST_SLOT,
+	},
+	.weight = {
+		[STEP_GROW] = 24,
+		[STEP_SHRINK] = 20,
+		[STEP_SPLIT] = 14,
+		[STEP_MERGE] = 24,
+		[STEP_SET_READONLY] = 14,
+		[STEP_INVALID] = 4,
+		[STEP_CREATE] = 8,
+	},
+	.max_slots = 35,
+	.max_cuts = 5,
+	.shrinks_there = true,
+	.page = random_page,
+	.allows = allows,
+};
 
 static void pages_arrive(uint64_t first, uint64_t nr_pages)
 {
@@ -941,24 +850,6 @@ static void pages_arrive(uint64_t first, uint64_t nr_pages)
 
 	for (i = first; i < first + nr_pages; i++)
 		state[i].initially = log_flag && opt.mode == MODE_INIT;
-}
-
-static bool op_grow(void)
-{
-	unsigned int i;
-	struct model_slot *s = random_slot(&i);
-	uint64_t gap = layout_gap_after(&layout, i), end = s->first + s->nr;
-	uint64_t more;
-
-	if (!gap)
-		return false;
-	more = random_page(s->first, end + 1, end + gap) - end;
-	log_step("grow %s to %lu", slot_name(s), end + more);
-	set_hot_around(end);
-	succeeded(slot_grow(dev, s->id, (s->nr + more) * PAGE_SIZE));
-	s->nr += more;
-	pages_arrive(end, more);
-	return true;
 }
 
 /* Who does not ask for the bits must take the whole tail for dirty. */
@@ -981,304 +872,62 @@ static void take_tail(const uint64_t *bitmap)
 	check_still(first, nr_pages, "after SHRINK");
 }
 
-/* Where a slot is to end: half of the time where the vCPUs were busy just now. */
-static uint64_t choose_end(unsigned int *i)
+/* What was written until then can be asked for at once. */
+static void take_what_is_readonly(const struct step *s)
 {
-	struct model_slot *s = random_slot(i);
-	uint64_t page = notes->hot_first + host_random() % 40;
-	bool near = one_in(2);
-	unsigned int j;
-
-	for (j = 0; near && j < layout.nr; j++) {
-		if (page - layout.slot[j].first < layout.slot[j].nr) {
-			*i = j;
-			return page;
-		}
-	}
-	return one_in(4) && s->nr < 200 ? s->first :
-	       random_page(s->first, s->first + 1, s->first + s->nr) - 1;
+	if (!log_flag || uses_ring() || host_one_in(2))
+		return;
+	get_log(layout_find(layout, s->first));
+	check_still(s->first, s->nr_pages, "after SET_READONLY");
+	if (opt.mode != MODE_PLAIN && !collecting)
+		clear_logs();
 }
 
-static bool op_shrink(void)
+static void make(struct step *s)
 {
-	unsigned int i;
-	uint64_t first = choose_end(&i), bitmap[BITMAP_WORDS];
-	struct model_slot *s = &layout.slot[i];
-	bool ask = log_flag && !uses_ring() && !one_in(8);
-	uint32_t id = s->id;
+	uint64_t bitmap[BITMAP_WORDS];
+	int err;
 
-	if (nr_present() < NR_PAGES * 3 / 4 ||
-	    (first == s->first && layout.nr == 1))
-		return false;
-	log_step("shrink %s to %lu%s", slot_name(s), first,
-		 ask ? ", with bitmap" : "");
-
-	tail.first = first;
-	tail.nr = s->first + s->nr - first;
-	s->nr = first - s->first;
+	if (s->kind == STEP_SHRINK) {
+		s->wants_bitmap = log_flag && !uses_ring() && !host_one_in(8);
+		tail.first = s->first;
+		tail.nr = s->nr_pages;
+	}
+	history_add("%s%s", s->text, s->wants_bitmap ? ", with bitmap" : "");
+	sleeper_wake();
 	memset(bitmap, 0xff, sizeof(bitmap));
-	set_hot_around(first);
-	succeeded(slot_shrink(dev, id, s->nr * PAGE_SIZE, ask ? bitmap : NULL));
+	set_hot_around(s->place);
+	err = step_make(&range, s, bitmap);
+	chooser_made(&chooser, s, err);
 
 	/* What is named from here on is named by the new layout. */
-	if (!s->nr)
-		layout_remove(&layout, i);
-	take_tail(ask ? bitmap : NULL);
-	return true;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(uint64_t *)a, y = *(uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static bool op_split(void)
-{
-	struct kvm_memslot_cut cuts[6] = { 0 };
-	unsigned int want = host_random_between(1, 5), n = 0, i, j;
-	struct model_slot s = *random_slot(&i);
-	uint64_t at[7];
-
-	if (s.nr < 2 || layout.nr > 30)
-		return false;
-	for (j = 0; j < want; j++)
-		at[j] = random_page(s.first, s.first + 1, s.first + s.nr - 1);
-	qsort(at, want, sizeof(at[0]), compare);
-	for (j = 0; j < want; j++) {
-		if (!n || at[j] != at[n - 1])
-			at[n++] = at[j];
+	switch (s->effect) {
+	case STEP_BRINGS:
+		pages_arrive(s->first, s->nr_pages);
+		break;
+	case STEP_TAKES:
+		take_tail(s->wants_bitmap ? bitmap : NULL);
+		break;
+	case STEP_CHANGES_WRITES:
+		if (s->readonly)
+			take_what_is_readonly(s);
+		break;
+	default:
+		break;
 	}
-	at[n] = s.first + s.nr;
-	log_step("split %s into %u, at %lu..%lu", slot_name(&s), n + 1, at[0],
-		 at[n - 1]);
-	layout.slot[i].nr = at[0] - s.first;
-	for (j = 0; j < n; j++) {
-		cuts[j].offset = (at[j] - s.first) * PAGE_SIZE;
-		cuts[j].slot = layout_free_id(&layout);
-		layout_add(&layout, cuts[j].slot, s.flags, at[j],
-			   at[j + 1] - at[j]);
-	}
-	set_hot_around(at[host_random() % n]);
-	succeeded(slot_split(dev, s.id, n, cuts));
-	return true;
-}
-
-static bool op_merge(void)
-{
-	uint32_t ids[LAYOUT_MAX_SLOTS];
-	unsigned int i, n, j;
-	struct model_slot *s = random_slot(&i);
-
-	n = min(layout_run(&layout, i), 8U);
-	if (n < 2)
-		return false;
-	n = host_random_between(2, n);
-	log_step("merge %s with the next %u, to %lu", slot_name(s), n - 1,
-		 s[n - 1].first + s[n - 1].nr);
-	for (j = 1; j < n; j++)
-		ids[j - 1] = s[j].id;
-	set_hot_around(s[host_random_between(1, n - 1)].first);
-	succeeded(slot_merge(dev, s->id, n - 1, ids));
-	for (j = 1; j < n; j++) {
-		s->nr += s[1].nr;
-		layout_remove(&layout, i + 1);
-	}
-	return true;
-}
-
-static bool op_set_readonly(void)
-{
-	unsigned int i;
-	struct model_slot *s = random_slot(&i);
-	bool readonly = !(s->flags & KVM_MEM_READONLY);
-
-	/* Let most of the memory be writable. */
-	if (readonly && nr_readonly() + s->nr > NR_PAGES / 6)
-		return false;
-	log_step("set_readonly %s %u", slot_name(s), readonly);
-	set_hot_around(s->first + host_random() % s->nr);
-	succeeded(slot_set_readonly(dev, s->id, readonly));
-	s->flags ^= KVM_MEM_READONLY;
-
-	/* What was written until then can be asked for at once. */
-	if (readonly && log_flag && !uses_ring() && one_in(2)) {
-		get_log(s);
-		check_still(s->first, s->nr, "after SET_READONLY");
-		if (opt.mode != MODE_PLAIN && !collecting)
-			clear_logs();
-	}
-	return true;
-}
-
-/* KVM's own call, where a slot was, or a part of it. */
-static bool op_create(void)
-{
-	uint64_t gap, start, first, end;
-	struct model_slot s;
-	int i = (int)(host_random() % (layout.nr + 1)) - 1;
-
-	gap = layout_gap_after(&layout, i);
-	if (!gap || layout.nr > 30)
-		return false;
-	start = i < 0 ? 0 : layout.slot[i].first + layout.slot[i].nr;
-	first = one_in(2) ? start : random_page(start, start, start + gap - 1);
-	end = one_in(2) ? start + gap :
-			  random_page(first, first + 1, start + gap);
-	s = (struct model_slot) {
-		.id = layout_free_id(&layout),
-		.flags = log_flag | (one_in(8) ? KVM_MEM_READONLY : 0),
-		.first = first,
-		.nr = end - first,
-	};
-	log_step("create %s", slot_name(&s));
-	set_hot_around(first);
-	own_call(&s, s.flags);
-	layout_add(&layout, s.id, s.flags, s.first, s.nr);
-	pages_arrive(s.first, s.nr);
-	return true;
-}
-
-static struct op {
-	const char *name;
-	bool (*run)(void);		/* false if it was not possible */
-	unsigned int weight;
-	uint64_t nr;
-} ops[] = {
-	{ "grow", op_grow, 24 },
-	{ "shrink", op_shrink, 20 },
-	{ "split", op_split, 14 },
-	{ "merge", op_merge, 24 },
-	{ "set_readonly", op_set_readonly, 14 },
-	{ "create", op_create, 8 },
-};
-
-/* Operations, also those that turn out not to be possible. */
-static atomic_ulong nr_begun;
-
-static bool some_op(void)
-{
-	unsigned int sum = 0, i;
-	uint64_t random;
-
-	for (i = 0; i < ARRAY_SIZE(ops); i++)
-		sum += ops[i].weight;
-	random = host_random() % sum;
-	for (i = 0; random >= ops[i].weight; i++)
-		random -= ops[i].weight;
-	nr_begun++;
-	if (!ops[i].run())
-		return false;
-	ops[i].nr++;
-	return true;
 }
 
 static void some_ops(uint64_t n)
 {
+	struct step s;
+
 	while (n--) {
-		while (!opt.control && !some_op())
-			;
+		if (!opt.control) {
+			chooser_next(&chooser, &s);
+			make(&s);
+		}
 		wait_writes(host_random() % 60);
 	}
-}
-
-/* ----------------------------------------------------- faults that sleep */
-
-/*
- * Holds writes to some pages until an operation has begun: a write that sleeps inside
- * KVM keeps the slot that it looked up across a swap.
- */
-#define NR_HELD		8
-
-static struct {
-	pthread_t thread;
-	int uffd;
-	atomic_bool stop;
-	uint64_t seed;
-	uint64_t nr;
-} sleeper;
-
-static void protect(uint64_t page, bool on)
-{
-	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)hva_of(page), PAGE_SIZE },
-		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
-	};
-	int r;
-
-	/* A huge page that is being split is a reason to try again. */
-	do {
-		r = ioctl(sleeper.uffd, UFFDIO_WRITEPROTECT, &wp);
-	} while (r && errno == EAGAIN);
-	TEST_ASSERT(!r, "cannot change the protection of page %lu: %s", page,
-		    strerror(errno));
-}
-
-/* There may be none, so not for long. */
-static void wait_for_operation(void)
-{
-	uint64_t begun = nr_begun;
-	int i;
-
-	for (i = 0; i < 40 && nr_begun == begun; i++)
-		usleep(250);
-	usleep(guest_random(&sleeper.seed) % 3000);
-}
-
-static void *sleeper_main(void *arg)
-{
-	struct pollfd pfd = { .fd = sleeper.uffd, .events = POLLIN };
-	uint64_t held[NR_HELD], hot;
-	struct uffd_msg msg;
-	int i;
-
-	while (!sleeper.stop) {
-		for (i = 0; i < NR_HELD; i++) {
-			held[i] = guest_random(&sleeper.seed) % NR_PAGES;
-			hot = READ_ONCE(notes->hot_first) + held[i] % 40;
-			if (i % 2 && hot < NR_PAGES)
-				held[i] = hot;
-			protect(held[i], true);
-		}
-		if (poll(&pfd, 1, 5) == 1) {
-			wait_for_operation();
-			sleeper.nr++;
-			while (read(sleeper.uffd, &msg, sizeof(msg)) > 0)
-				;
-		}
-		for (i = 0; i < NR_HELD; i++)
-			protect(held[i], false);
-		usleep(guest_random(&sleeper.seed) % 2000);
-	}
-	return NULL;
-}
-
-static void start_sleeper(void)
-{
-	uint64_t i;
-
-	sleeper.seed = host_random() | 1;
-	if (opt.quiet)
-		return;
-	sleeper.uffd = uffd_open();
-	if (sleeper.uffd < 0 || !uffd_hold(sleeper.uffd, mem, RANGE, true)) {
-		ksft_print_msg("no userfaultfd: faults do not sleep\n");
-		opt.quiet = true;
-		return;
-	}
-	for (i = 0; i < NR_PAGES; i++)
-		protect(i, false);
-	pthread_create(&sleeper.thread, NULL, sleeper_main, NULL);
-}
-
-static void stop_sleeper(void)
-{
-	if (opt.quiet)
-		return;
-	sleeper.stop = true;
-	pthread_join(sleeper.thread, NULL);
-	close(sleeper.uffd);
 }
 
 /* -------------------------------------------------- delays of the module */
@@ -1299,7 +948,7 @@ static void set_delays(bool any)
 				i ? "," : "", any && i == phase ? ms : 0);
 	if (host_write(DELAYS, value))
 		return;
-	log_step("delays of %s", value);
+	history_add("delays of %s", value);
 	nr.delayed += any && phase < NR_PHASES;
 }
 
@@ -1307,16 +956,15 @@ static void set_delays(bool any)
 
 static void set_log_flags(uint32_t flag)
 {
+	struct step s;
 	unsigned int i;
 
 	log_flag = flag;
-	for (i = 0; i < layout.nr; i++) {
-		struct model_slot *s = &layout.slot[i];
-
-		s->flags &= ~KVM_MEM_LOG_DIRTY_PAGES;
-		s->flags |= flag;
-		own_call(s, s->flags);
-		pages_arrive(s->first, s->nr);
+	chooser.create_flags = flag;
+	for (i = 0; i < layout->nr; i++) {
+		step_log(&s, layout, i);
+		chooser_made(&chooser, &s, step_make(&range, &s, NULL));
+		pages_arrive(s.first, s.nr_pages);
 	}
 }
 
@@ -1324,7 +972,7 @@ static void begin_logging(void)
 {
 	uint64_t i;
 
-	log_step("begin migration %lu", nr.migrations);
+	history_add("begin migration %lu", nr.migrations);
 	/* What is said while logging begins is not enough for a copy. */
 	for (i = 0; i < NR_PAGES; i++)
 		state[i].dirty = true;
@@ -1341,7 +989,7 @@ static void begin_logging(void)
 static void end_logging(void)
 {
 	set_log_flags(0);
-	log_step("end migration %lu", nr.migrations);
+	history_add("end migration %lu", nr.migrations);
 	/* Entries of before name slots that are about to be other ones. */
 	if (uses_ring())
 		harvest();
@@ -1349,7 +997,7 @@ static void end_logging(void)
 
 static void do_round(void)
 {
-	log_step("round %lu", nr.rounds);
+	history_add("round %lu", nr.rounds);
 	some_ops(host_random_between(opt.nr_ops / 2, opt.nr_ops));
 	harvest();
 	copy_named();
@@ -1376,6 +1024,10 @@ static void migrate(void)
 	}
 	TEST_ASSERT(!memcmp(mem, copy, RANGE),
 		    "the destination's memory is another");
+	tally_bytes(RANGE);
+	if (!opt.control)
+		chooser_assert_stats(&chooser, range.dev);
+	layout_assert_all(&range, layout);
 	end_logging();
 	nr.migrations++;
 	resume_vcpus();
@@ -1386,18 +1038,19 @@ static void migrate(void)
 static void make_slots(void)
 {
 	uint64_t first = 0, n;
+	struct step s;
 
 	while (first < NR_PAGES) {
-		struct model_slot s = {
-			.id = layout_free_id(&layout),
+		struct model_slot slot = {
+			.id = layout_free_id(layout),
 			.first = first,
 		};
 
 		n = host_random_between(1, NR_PAGES / 2);
-		s.nr = min(n, NR_PAGES - first);
-		own_call(&s, 0);
-		layout_add(&layout, s.id, 0, s.first, s.nr);
-		first += s.nr;
+		slot.nr = min(n, NR_PAGES - first);
+		step_create(&s, &slot);
+		chooser_made(&chooser, &s, step_make(&range, &s, NULL));
+		first += slot.nr;
 	}
 }
 
@@ -1425,47 +1078,39 @@ static void enable_mode(void)
 
 static void make_vm(void)
 {
-	size_t size = align_up(sizeof(*notes), HUGE_SIZE);
-	int i, err;
+	int i;
 
-	vm = __vm_create(VM_SHAPE_DEFAULT, opt.nr_vcpus, 256);
-	vm_enable_cap(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
-	if (kvm_check_cap(KVM_CAP_X86_DISABLE_EXITS) &
-	    KVM_X86_DISABLE_EXITS_PAUSE)
-		vm_enable_cap(vm, KVM_CAP_X86_DISABLE_EXITS,
-			      KVM_X86_DISABLE_EXITS_PAUSE);
+	vm = notes_vm_create(opt.nr_vcpus);
 	enable_mode();
-
-	notes = host_map(size, HUGE_SIZE, 0, HOST_PAGES_4K);
-	err = slot_set(vm, NOTES_SLOT, 0, NOTES_GPA, size, notes);
-	TEST_ASSERT(!err, "cannot make the slot for notes: %s", strerror(err));
-	virt_map_level(vm, NOTES_GPA, NOTES_GPA, size, PG_LEVEL_2M);
+	notes = notes_map(vm, sizeof(*notes));
 	virt_map(vm, RANGE_GPA, RANGE_GPA, NR_PAGES);
 
 	mem = host_map(RANGE, HUGE_SIZE, RANGE_GPA % HUGE_SIZE,
 		       opt.thp ? HOST_PAGES_THP : HOST_PAGES_4K);
 	memset(mem, 0, RANGE);
 	copy = host_map(RANGE, PAGE_SIZE, 0, HOST_PAGES_4K);
+	range = (struct range) {
+		.vm = vm,
+		.dev = opt.control ? -1 : memslot_ops_open(vm),
+		.gpa = RANGE_GPA,
+		.mem = mem,
+	};
 	make_slots();
 	if (!opt.control)
-		dev = memslot_ops_open(vm);
+		chooser_ask(&chooser, range.dev);
 
 	for (i = 0; i < opt.nr_vcpus; i++) {
 		notes->note[i].page = NO_PAGE;
 		runners[i].id = i;
-		runners[i].vcpu = level_vcpu_add(vm, i, guest_code);
-		vcpu_args_set(runners[i].vcpu, 2, NOTES_GPA, i);
+		runners[i].vcpu = notes_vcpu_add(vm, i, guest_code);
 	}
 }
-
-#define EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
-#define FEP	"/sys/module/kvm/parameters/force_emulation_prefix"
 
 static void start_vcpus(void)
 {
 	int i;
 
-	notes->emulation = !host_write(FEP, "1");
+	notes->emulation = !host_set(HOST_FEP, "1");
 	notes->seed = host_random();
 	for (i = 0; i < opt.nr_vcpus; i++)
 		pthread_create(&runners[i].thread, NULL, runner_main,
@@ -1483,36 +1128,21 @@ static void stop_vcpus(void)
 	open_gate();
 	for (i = 0; i < opt.nr_vcpus; i++)
 		pthread_join(runners[i].thread, NULL);
-	host_write(FEP, "0");
-	host_write(EAGER_SPLIT, "Y");
-}
-
-static double seconds_since(const struct timespec *start)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - start->tv_sec +
-	       (now.tv_nsec - start->tv_nsec) / 1e9;
+	host_restore();
 }
 
 static void print_numbers(double seconds)
 {
-	uint64_t sum = 0, writes[NR_HOW] = { 0 }, refused = 0, exits = 0, fulls = 0;
+	uint64_t sum, writes[NR_HOW] = { 0 }, refused = 0, exits = 0, fulls = 0;
 	char line[512];
-	size_t i, len = 0;
+	size_t i, len;
 	int v;
 
-	for (i = 0; i < ARRAY_SIZE(ops); i++) {
-		len += snprintf(line + len, sizeof(line) - len, ", %s %lu",
-				ops[i].name, ops[i].nr);
-		sum += ops[i].nr;
-	}
 	ksft_print_msg("%lu migrations of %d rounds, %.0f s; %lu harvests, %lu late; %lu pages\n",
 		       nr.migrations, NR_ROUNDS, seconds, nr.harvests,
 		       nr.late_resets, nr.copied);
-	ksft_print_msg("%lu operations%s; phases were drawn out in %lu migrations\n",
-		       sum, line, nr.delayed);
+	ksft_print_msg("%lu steps:%s; phases were drawn out in %lu migrations\n",
+		       chooser_nr_made(&chooser), chooser_summary(&chooser), nr.delayed);
 
 	for (v = 0; v < opt.nr_vcpus; v++) {
 		for (i = 0; i < NR_HOW; i++)
@@ -1527,10 +1157,11 @@ static void print_numbers(double seconds)
 		sum += writes[i];
 	}
 	ksft_print_msg("%lu writes%s (%lu refused); %lu went to no memory; %lu slept\n",
-		       sum, line, refused, exits, sleeper.nr);
+		       sum, line, refused, exits, sleeper_nr());
 	if (uses_ring())
 		ksft_print_msg("a ring was full %lu times; %lu entries of tails\n",
 			       fulls, nr.tail_entries);
+	tally_print();
 	TEST_ASSERT(sum && nr.copied, "the vCPUs did nothing");
 }
 
@@ -1539,7 +1170,7 @@ static void choose_by_seed(void)
 	opt.thp = host_random() & 1;
 	/* Splitting huge mappings early hides what goes wrong with them. */
 	opt.eager_split = host_random() & 1;
-	host_write(EAGER_SPLIT, opt.eager_split ? "Y" : "N");
+	host_set(HOST_EAGER_SPLIT, opt.eager_split ? "Y" : "N");
 	print_setup();
 }
 
@@ -1549,19 +1180,23 @@ static void run_test(void)
 
 	choose_by_seed();
 	make_vm();
-	start_sleeper();
+	if (!sleeper_start(mem, NR_PAGES, &notes->hot_first, !opt.quiet)) {
+		ksft_print_msg("no userfaultfd: faults do not sleep\n");
+		opt.quiet = true;
+	}
 	start_vcpus();
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (nr.migrations < opt.nr_migrations)
+	while (opt.seconds ? host_seconds_since(&start) < opt.seconds :
+			     nr.migrations < opt.nr_migrations)
 		migrate();
-	print_numbers(seconds_since(&start));
+	print_numbers(host_seconds_since(&start));
 
 	stop_vcpus();
-	stop_sleeper();
+	sleeper_stop();
 	set_delays(false);
-	if (dev >= 0)
-		close(dev);
+	if (range.dev >= 0)
+		close(range.dev);
 	kvm_vm_free(vm);
 }
 
@@ -1580,13 +1215,16 @@ static void parse_options(int argc, char *argv[])
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "s:n:m:v:o:qkx:")) != -1) {
+	while ((c = getopt(argc, argv, "s:n:t:m:v:o:qkx:")) != -1) {
 		switch (c) {
 		case 's':
 			setenv("SEED", optarg, 1);
 			break;
 		case 'n':
 			opt.nr_migrations = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			opt.seconds = strtoull(optarg, NULL, 0);
 			break;
 		case 'm':
 			opt.mode = mode_named(optarg);
@@ -1642,18 +1280,6 @@ static void skip_what_is_not_there(void)
 		ksft_exit_skip("the module does not handle dirty logs of this mode\n");
 }
 
-/* Chosen here, to be named again where the test fails. */
-static void choose_seed(void)
-{
-	char seed[32];
-	uint64_t random;
-
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-		random = rdtsc();
-	snprintf(seed, sizeof(seed), "%#lx", random | 1);
-	setenv("SEED", seed, 0);
-}
-
 int main(int argc, char *argv[])
 {
 	setlinebuf(stdout);
@@ -1662,15 +1288,12 @@ int main(int argc, char *argv[])
 	parse_options(argc, argv);
 	skip_what_is_not_there();
 
-	choose_seed();
-	host_seed();
-	atexit(print_log);
+	history_begin("migration", layout, print_setup);
 	run_test();
 	if (opt.forget) {
 		ksft_print_msg("nobody noticed that pages were forgotten\n");
 		exit(KSFT_FAIL);
 	}
-	over = true;
-	ksft_test_result_pass("migration\n");
+	history_end(true);
 	ksft_finished();
 }
