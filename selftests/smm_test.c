@@ -17,11 +17,13 @@
 #include "processor.h"
 #include "ucall_common.h"
 
+#include "chooser.h"
 #include "host.h"
-#include "layout_model.h"
 #include "memslot_ops.h"
-#include "ops.h"
+#include "rule.h"
 #include "smm.h"
+#include "tally.h"
+#include "xorshift.h"
 
 #define NR_AS		2
 #define NR_VCPUS	2
@@ -53,10 +55,6 @@ enum want {
 	READONLY,
 	ABSENT,
 };
-
-/* With each change the number above it grows. */
-#define WANT_BITS	2
-#define WANT(rule)	((rule) & ((1 << WANT_BITS) - 1))
 
 struct page {
 	uint64_t id;
@@ -91,14 +89,6 @@ static bool is_smram(int as, uint64_t page)
 }
 
 /* ------------------------------------------------------------- the guest */
-
-static uint64_t guest_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state >> 16;
-}
 
 /* INS is emulated: such a write looks its slot up each time. */
 static void guest_store(struct note *me, uint64_t *to, uint64_t value, bool ins)
@@ -181,7 +171,7 @@ static void guest_touch(struct notes *notes, int id, int as)
 		return;
 	}
 	for (i = 0; i < 8; i++) {
-		random = guest_random(&notes->note[id][as].random);
+		random = xorshift(&notes->note[id][as].random);
 		nr = random >> 12;
 		if (random & 0x800)
 			nr = notes->hot_first[as] + nr % notes->hot_nr[as];
@@ -237,33 +227,23 @@ struct runner {
 	uint32_t comes;			/* a slot, as soon as it is missed in SMM */
 };
 
-/* What is to become of a layout. */
-struct step {
-	enum { GROW, SHRINK, SPLIT, MERGE, SET_READONLY, NR_KINDS } kind;
-	int as;
-	uint32_t slot;
-	struct layout after;
-	uint64_t nr_pages;		/* that the slot has after it */
-	unsigned int nr;
-	struct kvm_memslot_cut cuts[8];
-	uint32_t ids[8];
-	bool readonly;
-	uint64_t page;			/* where it happens */
-};
-
 struct world {
 	struct kvm_vm *vm;
-	int dev;
 	struct notes *notes;		/* the guest's */
 	struct runner runner[NR_VCPUS];
 	char *mem[NR_AS];
-	struct layout layout[NR_AS];
+	struct range range[NR_AS];
+	struct chooser chooser[NR_AS];
 	/* With dirty logging: what the pages were when they were named last. */
 	char *saved[NR_AS];
 	uint32_t log_flag;
-	uint64_t ops, swaps;
-	uint64_t made[NR_AS][NR_KINDS];
+	uint64_t counted[NR_VCPUS][NR_AS];	/* touches, for the tally */
 };
+
+static struct layout *layout_of(struct world *w, int as)
+{
+	return &w->chooser[as].layout;
+}
 
 static uint64_t gpa_of(uint64_t page)
 {
@@ -400,28 +380,10 @@ static void wait_smis(struct world *w, uint64_t times)
 
 /* ------------------------------------------------------ layouts and rules */
 
-static const struct model_slot *slot_of(const struct layout *l, uint64_t page)
-{
-	unsigned int i;
-
-	for (i = 0; i < l->nr; i++) {
-		if (page - l->slot[i].first < l->slot[i].nr)
-			return &l->slot[i];
-	}
-	return NULL;
-}
-
 static enum want want_of(const struct layout *l, uint64_t page)
 {
-	const struct model_slot *s = slot_of(l, page);
-
-	return !s ? ABSENT : s->flags & KVM_MEM_READONLY ? READONLY : MEMORY;
-}
-
-static void set_rule(uint32_t *rule, enum want want)
-{
-	if (WANT(*rule) != want)
-		WRITE_ONCE(*rule, ((*rule >> WANT_BITS) + 1) << WANT_BITS | want);
+	return !layout_has(l, page) ? ABSENT :
+	       layout_is_writable(l, page) ? MEMORY : READONLY;
 }
 
 /* What is about to change may be found either way. */
@@ -430,7 +392,7 @@ static void relax_rules(struct world *w, int as, const struct layout *after)
 	uint64_t i;
 
 	for (i = 0; i < NR_PAGES; i++) {
-		if (want_of(&w->layout[as], i) != want_of(after, i))
+		if (want_of(layout_of(w, as), i) != want_of(after, i))
 			set_rule(&w->notes->rule[as][i], ANY);
 	}
 	__sync_synchronize();
@@ -442,26 +404,7 @@ static void set_rules(struct world *w, int as)
 
 	__sync_synchronize();
 	for (i = 0; i < NR_PAGES; i++)
-		set_rule(&w->notes->rule[as][i], want_of(&w->layout[as], i));
-}
-
-static void assert_layout(struct world *w, int as)
-{
-	const struct layout *l = &w->layout[as];
-	const struct model_slot *s;
-	unsigned int i;
-	int err;
-
-	for (s = l->slot; s < l->slot + l->nr; s++)
-		slot_assert(w->vm, s->id, s->flags, gpa_of(s->first),
-			    s->nr * PAGE_SIZE, page_at(w, as, s->first));
-	for (i = 0; i < LAYOUT_MAX_SLOTS; i++) {
-		if (!layout_is_free(l, l->first_id + i))
-			continue;
-		err = slot_set(w->vm, l->first_id + i, 0, 0, 0, NULL);
-		TEST_ASSERT(err == EINVAL, "slot %#x, which nobody made: %s",
-			    l->first_id + i, err ? strerror(err) : "is there");
-	}
+		set_rule(&w->notes->rule[as][i], want_of(layout_of(w, as), i));
 }
 
 /* --------------------------------------------------------- the dirty log */
@@ -483,11 +426,13 @@ static void take_log(struct world *w, int as, uint64_t first, uint64_t nr,
 				    "page %lu of address space %d was written, %s does not say so",
 				    first + i, as, whose);
 	}
+	tally_promises(nr);
+	tally_bytes(nr * PAGE_SIZE);
 }
 
 static void take_logs(struct world *w, int as)
 {
-	const struct layout *l = &w->layout[as];
+	const struct layout *l = layout_of(w, as);
 	uint64_t bitmap[NR_PAGES / 64];
 	const struct model_slot *s;
 
@@ -506,7 +451,7 @@ static void verify(struct world *w)
 	int as, id;
 
 	for (as = 0; as < NR_AS; as++) {
-		assert_layout(w, as);
+		layout_assert_all(&w->range[as], layout_of(w, as));
 		if (w->log_flag)
 			take_logs(w, as);
 		for (i = 0; i < NR_PAGES; i++) {
@@ -515,6 +460,7 @@ static void verify(struct world *w)
 			if (is_smram(as, i))
 				continue;
 			TEST_ASSERT_EQ(page->id, PAGE_ID(as, i));
+			tally_bytes(sizeof(*page));
 			for (id = 0; id < NR_VCPUS; id++)
 				TEST_ASSERT(page->counter[id] ==
 					    w->notes->note[id][as].counter[i],
@@ -523,6 +469,8 @@ static void verify(struct world *w)
 					    w->notes->note[id][as].counter[i]);
 		}
 		for (id = 0; id < NR_VCPUS; id++) {
+			tally_promises(w->notes->note[id][as].touches - w->counted[id][as]);
+			w->counted[id][as] = w->notes->note[id][as].touches;
 			misses = w->notes->note[id][as].misses;
 			exits = w->runner[id].exits[as];
 			TEST_ASSERT(exits == misses,
@@ -530,227 +478,81 @@ static void verify(struct world *w)
 				    id, as, exits, misses);
 		}
 	}
-	TEST_ASSERT_EQ(memslot_ops_stat(w->dev, KVM_MEMSLOT_STAT_OPS), w->ops);
-	TEST_ASSERT_EQ(memslot_ops_stat(w->dev, KVM_MEMSLOT_STAT_SWAPS), w->swaps);
+	memslot_ops_assert_stats(w->range[0].dev, w->chooser[0].ops + w->chooser[1].ops,
+				 w->chooser[0].resizes + w->chooser[1].resizes,
+				 w->chooser[0].failed + w->chooser[1].failed);
 }
 
 /* ---------------------------------------------------------- the operations */
 
-static int ioctl_of(struct world *w, const struct step *s)
+static void make(struct world *w, int as, const struct step *s)
 {
+	struct chooser *c = &w->chooser[as];
+	struct layout after = c->layout;
 	uint64_t bitmap[NR_PAGES / 64];
-	uint64_t first, nr;
 	int err;
 
-	switch (s->kind) {
-	case GROW:
-		return slot_grow(w->dev, s->slot, s->nr_pages * PAGE_SIZE);
-	case SHRINK:
-		if (!w->log_flag)
-			return slot_shrink(w->dev, s->slot,
-					   s->nr_pages * PAGE_SIZE, NULL);
-		for (first = 0; !slot_of(&w->layout[s->as], first) ||
-		     slot_of(&w->layout[s->as], first)->id != s->slot; first++)
-			;
-		nr = slot_of(&w->layout[s->as], first)->nr - s->nr_pages;
-		err = slot_shrink(w->dev, s->slot, s->nr_pages * PAGE_SIZE,
-				  bitmap);
-		if (!err)
-			take_log(w, s->as, first + s->nr_pages, nr, bitmap,
-				 "SHRINK's bitmap");
-		return err;
-	case SPLIT:
-		return slot_split(w->dev, s->slot, s->nr, s->cuts);
-	case MERGE:
-		return slot_merge(w->dev, s->slot, s->nr, s->ids);
-	default:
-		return slot_set_readonly(w->dev, s->slot, s->readonly);
-	}
-}
-
-static const char *const kind_names[] = {
-	"GROW", "SHRINK", "SPLIT", "MERGE", "SET_READONLY",
-};
-
-static void make(struct world *w, const struct step *s)
-{
-	int err;
-
-	relax_rules(w, s->as, &s->after);
-	err = ioctl_of(w, s);
-	TEST_ASSERT(!err, "%s of slot %#x: %s", kind_names[s->kind], s->slot,
-		    strerror(err));
-	w->layout[s->as] = s->after;
-	set_rules(w, s->as);
-	w->ops++;
-	w->swaps += s->kind == SHRINK || s->kind == GROW ? 2 : 1;
-	w->made[s->as][s->kind]++;
-}
-
-/* The next ones say what an operation on slot number @i of a layout comes to. */
-static struct step step_on(struct world *w, int as, int kind, unsigned int i)
-{
-	return (struct step) {
-		.kind = kind,
-		.as = as,
-		.slot = w->layout[as].slot[i].id,
-		.after = w->layout[as],
-	};
-}
-
-static struct step resize(struct world *w, int as, unsigned int i, uint64_t end)
-{
-	const struct model_slot *slot = &w->layout[as].slot[i];
-	uint64_t nr = end - slot->first;
-	struct step s = step_on(w, as, nr > slot->nr ? GROW : SHRINK, i);
-
-	s.nr_pages = nr;
-	s.page = min(end, slot->first + slot->nr);
-	s.after.slot[i].nr = nr;
-	if (!nr)
-		layout_remove(&s.after, i);
-	return s;
-}
-
-static struct step split(struct world *w, int as, unsigned int i,
-			 unsigned int nr, const uint64_t *at)
-{
-	struct model_slot slot = w->layout[as].slot[i];
-	struct step s = step_on(w, as, SPLIT, i);
-	uint64_t end = slot.first + slot.nr;
-	unsigned int j;
-
-	s.nr = nr;
-	s.page = at[host_random() % nr];
-	s.after.slot[i].nr = at[0] - slot.first;
-	for (j = 0; j < nr; j++) {
-		s.cuts[j].offset = (at[j] - slot.first) * PAGE_SIZE;
-		s.cuts[j].slot = layout_free_id(&s.after);
-		layout_add(&s.after, s.cuts[j].slot, slot.flags, at[j],
-			   (j + 1 < nr ? at[j + 1] : end) - at[j]);
-	}
-	return s;
-}
-
-static struct step merge(struct world *w, int as, unsigned int i, unsigned int nr)
-{
-	struct step s = step_on(w, as, MERGE, i);
-
-	s.nr = nr - 1;
-	s.page = s.after.slot[i + 1].first;
-	while (--nr) {
-		s.ids[s.nr - nr] = s.after.slot[i + 1].id;
-		s.after.slot[i].nr += s.after.slot[i + 1].nr;
-		layout_remove(&s.after, i + 1);
-	}
-	return s;
-}
-
-static struct step set_readonly(struct world *w, int as, unsigned int i)
-{
-	struct step s = step_on(w, as, SET_READONLY, i);
-
-	s.page = s.after.slot[i].first;
-	s.after.slot[i].flags ^= KVM_MEM_READONLY;
-	s.readonly = s.after.slot[i].flags & KVM_MEM_READONLY;
-	return s;
+	layout_apply(&after, s);
+	relax_rules(w, as, &after);
+	err = step_make(&w->range[as], s, bitmap);
+	chooser_made(c, s, err);
+	set_rules(w, as);
+	if (s->kind == STEP_SHRINK && s->wants_bitmap)
+		take_log(w, as, s->first, s->nr_pages, bitmap, "SHRINK's bitmap");
+	step_assert(&w->range[as], &c->layout, s);
 }
 
 /* ------------------------------------------------------------ steps at random */
 
 #define KIND(kind)	(1 << (kind))
-#define ALL_KINDS	(KIND(NR_KINDS) - 1)
-
-static bool one_in(unsigned int n)
-{
-	return !(host_random() % n);
-}
+#define ALL_KINDS	(KIND(STEP_INVALID + 1) - 1)
 
 /* From @low to @high, half of the time in or beside what SMM runs on. */
-static uint64_t random_page(uint64_t low, uint64_t high)
+static uint64_t random_page(const struct model_slot *slot, uint64_t low, uint64_t high)
 {
 	uint64_t page = host_random_between(SMRAM_FIRST - 2,
 					    SMRAM_FIRST + SMRAM_NR + 2);
 
-	if (one_in(2) && page >= low && page <= high)
+	if (host_one_in(2) && page >= low && page <= high)
 		return page;
 	return host_random_between(low, high);
 }
 
-static uint64_t nr_wanted(const struct layout *l, enum want want)
+/*
+ * What KVM itself and the handler cannot do without stays memory, and so does most of
+ * the rest; and only a slot before it could bring a removed one back.
+ */
+static bool allows(const struct chooser *c, const struct step *s, void *as)
 {
-	uint64_t i, sum = 0;
-
-	for (i = 0; i < NR_PAGES; i++)
-		sum += want_of(l, i) == want;
-	return sum;
-}
-
-/* KVM itself, and the handler, cannot do without these. */
-static bool smm_can_run(const struct step *s)
-{
+	struct layout after = c->layout;
 	uint64_t i;
 
+	layout_apply(&after, s);
 	for (i = 0; i < NR_PAGES; i++) {
-		if (is_smram(s->as, i) && want_of(&s->after, i) != MEMORY)
+		if (is_smram((uintptr_t)as, i) && want_of(&after, i) != MEMORY)
 			return false;
 	}
-	return true;
+	return (s->size || s->first || s->kind != STEP_SHRINK) &&
+	       (s->kind != STEP_SHRINK ||
+		layout_nr_present(&after) > NR_PAGES - NR_PAGES / 3) &&
+	       (s->kind != STEP_SET_READONLY ||
+		layout_nr_readonly(&after) < NR_PAGES / 3);
 }
 
-static bool choose_split(struct world *w, int as, unsigned int i, struct step *s)
-{
-	const struct model_slot *slot = &w->layout[as].slot[i];
-	uint64_t at[3], low = slot->first + 1, end = slot->first + slot->nr;
-	unsigned int nr = 0, want = host_random_between(1, 3);
-
-	if (w->layout[as].nr > 12)
-		return false;
-	while (nr < want && low < end) {
-		at[nr] = random_page(low, end - 1);
-		low = at[nr++] + 1;
-	}
-	if (nr)
-		*s = split(w, as, i, nr, at);
-	return nr;
-}
-
-/* A step that leaves enough memory, or false if this choice comes to nothing. */
-static bool choose(struct world *w, int as, int kind, struct step *s)
-{
-	const struct layout *l = &w->layout[as];
-	unsigned int i = host_random() % l->nr, run = layout_run(l, i);
-	uint64_t end = l->slot[i].first + l->slot[i].nr;
-	uint64_t gap = layout_gap_after(l, i);
-
-	switch (kind) {
-	case GROW:
-		if (!gap)
-			return false;
-		*s = resize(w, as, i, one_in(3) ? end + gap :
-			    random_page(end + 1, end + gap));
-		return true;
-	case SHRINK:
-		/* Only a slot before it could bring a removed one back. */
-		if (end == 1)
-			return false;
-		*s = resize(w, as, i,
-			    random_page(max(l->slot[i].first, 1UL), end - 1));
-		return smm_can_run(s) &&
-		       nr_wanted(&s->after, ABSENT) < NR_PAGES / 3;
-	case SPLIT:
-		return choose_split(w, as, i, s);
-	case MERGE:
-		if (run < 2)
-			return false;
-		*s = merge(w, as, i, host_random_between(2, min(run, 8U)));
-		return true;
-	default:
-		*s = set_readonly(w, as, i);
-		return smm_can_run(s) &&
-		       nr_wanted(&s->after, READONLY) < NR_PAGES / 3;
-	}
-}
+static const struct chooser chooser = {
+	.weight = {
+		[STEP_GROW] = 5,
+		[STEP_SHRINK] = 3,
+		[STEP_SPLIT] = 3,
+		[STEP_MERGE] = 3,
+		[STEP_SET_READONLY] = 3,
+		[STEP_INVALID] = 1,
+	},
+	.max_slots = 15,
+	.max_cuts = 3,
+	.page = random_page,
+	.allows = allows,
+};
 
 /* Where something changes, the vCPUs are to be busy. */
 static void set_hot(struct world *w, uint64_t page)
@@ -763,36 +565,61 @@ static void set_hot(struct world *w, uint64_t page)
 	}
 }
 
-static void random_step(struct world *w, unsigned int spaces, unsigned int kinds)
+static void random_step(struct world *w, unsigned int spaces)
 {
 	struct step s;
-	int as, kind;
+	int as;
 
 	do {
 		as = host_random() % NR_AS;
-		/* GROW is often not possible. */
-		kind = one_in(3) ? GROW : host_random() % NR_KINDS;
-	} while (!(spaces & 1 << as) || !(kinds & KIND(kind)) ||
-		 !choose(w, as, kind, &s));
-	set_hot(w, s.page);
-	make(w, &s);
+	} while (!(spaces & 1 << as));
+	chooser_next(&w->chooser[as], &s);
+	set_hot(w, s.place);
+	make(w, as, &s);
+}
+
+/* Of all kinds, these only. */
+static void choose_of(struct world *w, unsigned int kinds)
+{
+	int as, kind;
+
+	for (as = 0; as < NR_AS; as++) {
+		for (kind = 0; kind < NR_STEPS; kind++) {
+			if (!(kinds & KIND(kind)))
+				w->chooser[as].weight[kind] = 0;
+		}
+	}
 }
 
 /* --------------------------------------------------------------- the VM */
 
-static void make_memory(struct world *w, int as, enum host_pages host_pages)
+static void make_memory(struct world *w, int as, int dev, enum host_pages host_pages)
 {
-	struct layout *l = &w->layout[as];
+	struct chooser *c = &w->chooser[as];
+	struct model_slot slot = {
+		.id = SLOT(as, FIRST_SLOT),
+		.flags = w->log_flag,
+		.nr = NR_PAGES,
+	};
+	struct step s;
 	uint64_t i;
 
 	w->mem[as] = host_map(RANGE, HUGE_SIZE, 0, host_pages);
 	for (i = 0; i < NR_PAGES; i++)
 		page_at(w, as, i)->id = PAGE_ID(as, i);
-	l->nr_pages = NR_PAGES;
-	l->first_id = SLOT(as, FIRST_SLOT);
-	layout_add(l, l->first_id, w->log_flag, 0, NR_PAGES);
-	slot_must_set(w->vm, l->first_id, w->log_flag, gpa_of(0), RANGE,
-		      w->mem[as]);
+	w->range[as] = (struct range) {
+		.vm = w->vm,
+		.dev = dev,
+		.gpa = RANGE_GPA,
+		.mem = w->mem[as],
+	};
+	*c = chooser;
+	c->arg = (void *)(uintptr_t)as;
+	c->layout.nr_pages = NR_PAGES;
+	c->layout.first_id = slot.id;
+	chooser_ask(c, dev);
+	step_create(&s, &slot);
+	make(w, as, &s);
 	w->notes->hot_nr[as] = NR_PAGES;
 }
 
@@ -815,13 +642,13 @@ static struct world *world_create(enum host_pages host_pages, uint32_t log_flag)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	vm_vaddr_t notes;
-	int i;
+	int i, dev;
 
 	w->log_flag = log_flag;
 	host_quiet();
 	w->vm = __vm_create(VM_SHAPE_DEFAULT, NR_VCPUS,
 			    2 * NR_PAGES + sizeof(struct notes) / PAGE_SIZE);
-	w->dev = memslot_ops_open(w->vm);
+	dev = memslot_ops_open(w->vm);
 	smm_share_library_slot(w->vm);
 	virt_map_level(w->vm, BY_HUGE_PAGES, RANGE_GPA, RANGE, PG_LEVEL_2M);
 	virt_map(w->vm, BY_SMALL_PAGES, RANGE_GPA, NR_PAGES);
@@ -829,10 +656,8 @@ static struct world *world_create(enum host_pages host_pages, uint32_t log_flag)
 	w->notes = addr_gva2hva(w->vm, notes);
 	w->notes->only = ALL_PAGES;
 
-	for (i = 0; i < NR_AS; i++) {
-		make_memory(w, i, host_pages);
-		set_rules(w, i);
-	}
+	for (i = 0; i < NR_AS; i++)
+		make_memory(w, i, dev, host_pages);
 	for (i = 0; i < NR_VCPUS; i++)
 		add_vcpu(w, i, notes);
 	for (i = 0; i < NR_AS; i++) {
@@ -846,7 +671,7 @@ static void world_free(struct world *w)
 {
 	int as;
 
-	close(w->dev);
+	close(w->range[0].dev);
 	kvm_vm_free(w->vm);
 	for (as = 0; as < NR_AS; as++) {
 		munmap(w->mem[as], RANGE);
@@ -870,11 +695,11 @@ static bool smm_misses_new_slots(void)
 	struct runner *r = &w->runner[0];
 	uint64_t exits;
 
-	slot_must_set(w->vm, w->layout[1].first_id, 0, gpa_of(0), 0, NULL);
-	slot_must_set(w->vm, w->layout[1].first_id, 0, gpa_of(0),
+	slot_must_set(w->vm, layout_of(w, 1)->first_id, 0, gpa_of(0), 0, NULL);
+	slot_must_set(w->vm, layout_of(w, 1)->first_id, 0, gpa_of(0),
 		      page * PAGE_SIZE, w->mem[1]);
 	set_rule(&w->notes->rule[1][page], ANY);
-	r->comes = w->layout[1].first_id + 1;
+	r->comes = layout_of(w, 1)->first_id + 1;
 	WRITE_ONCE(w->notes->stop, 1);
 	w->notes->only = page;
 	runner_main(r);
@@ -910,6 +735,7 @@ FIXTURE_VARIANT(steps) {
 	unsigned int kinds;
 	enum host_pages host_pages;
 	uint32_t log_flag;
+	uint64_t counted[NR_VCPUS][NR_AS];	/* touches, for the tally */
 };
 
 FIXTURE_VARIANT_ADD(steps, thp)
@@ -938,7 +764,7 @@ FIXTURE_VARIANT_ADD(steps, logged)
 FIXTURE_VARIANT_ADD(steps, smram_is_cut)
 {
 	.spaces = 2,
-	.kinds = KIND(SPLIT) | KIND(MERGE),
+	.kinds = KIND(STEP_SPLIT) | KIND(STEP_MERGE),
 	.host_pages = HOST_PAGES_THP,
 };
 
@@ -960,9 +786,10 @@ FIXTURE_SETUP(steps)
 	self->w = NULL;
 	REQUIRE_SMM();
 	host_seed();
-	if (variant->kinds & ~(KIND(SPLIT) | KIND(MERGE)))
+	if (variant->kinds & ~(KIND(STEP_SPLIT) | KIND(STEP_MERGE)))
 		REQUIRE_SMM_SEES_NEW_SLOTS();
 	self->w = world_create(variant->host_pages, variant->log_flag);
+	choose_of(self->w, variant->kinds);
 }
 
 FIXTURE_TEARDOWN(steps)
@@ -974,27 +801,36 @@ FIXTURE_TEARDOWN(steps)
 #define ROUNDS		4
 #define STEPS		15
 
+/* SOAK=<seconds>: for as long. */
+static bool goes_on(int round, const struct timespec *start)
+{
+	const char *soak = getenv("SOAK");
+
+	return soak ? host_seconds_since(start) < atoi(soak) : round < ROUNDS;
+}
+
 TEST_F(steps, under_load)
 {
 	struct world *w = self->w;
-	uint64_t kind;
+	struct timespec start_time;
 	int round, step;
 
-	for (round = 0; round < ROUNDS; round++) {
+	clock_gettime(CLOCK_MONOTONIC, &start_time);
+	for (round = 0; goes_on(round, &start_time); round++) {
 		start(w);
 		for (step = 0; step < STEPS; step++) {
 			wait_smis(w, 2);
 			if (variant->kinds)
-				random_step(w, variant->spaces, variant->kinds);
+				random_step(w, variant->spaces);
 		}
 		wait_smis(w, 2);
 		stop(w);
 		verify(w);
 	}
-	for (kind = 0; kind < NR_KINDS; kind++)
-		ksft_print_msg("%s: %lu outside, %lu in SMM\n",
-			       kind_names[kind], w->made[0][kind],
-			       w->made[1][kind]);
+	for (round = 0; round < NR_AS; round++)
+		ksft_print_msg("%s:%s\n", round ? "in SMM" : "outside",
+			       chooser_summary(&w->chooser[round]));
+	tally_print();
 	ksft_print_msg("%lu SMIs, %lu and %lu touches, %lu and %lu exits\n",
 		       w->notes->smis[0], w->notes->note[0][0].touches,
 		       w->notes->note[0][1].touches, w->runner[0].exits[0],
@@ -1024,9 +860,9 @@ FIXTURE_TEARDOWN(one)
 	world_free(self->w);
 }
 
-static void step_and_touch(struct world *w, struct step s, uint64_t page)
+static void step_and_touch(struct world *w, int as, const struct step *s, uint64_t page)
 {
-	make(w, &s);
+	make(w, as, s);
 	touch_once(w, page - 1);
 	touch_once(w, page);
 	verify(w);
@@ -1040,27 +876,34 @@ TEST_F(one, sees_only_its_own)
 	};
 	struct world *w = self->w;
 	struct layout *l;
+	struct step s;
 	uint64_t end;
 	int as, i;
 
 	for (i = 0; i < NR_AS * ARRAY_SIZE(ends); i++) {
 		as = i % NR_AS;
 		end = ends[i / NR_AS];
-		l = &w->layout[as];
+		l = layout_of(w, as);
 		touch_once(w, end - 1);
 		touch_once(w, end);
 
-		step_and_touch(w, resize(w, as, 0, end), end);
+		step_resize(&s, l, 0, end);
+		step_and_touch(w, as, &s, end);
 		TEST_ASSERT_EQ(want_of(l, end), ABSENT);
-		TEST_ASSERT_EQ(want_of(&w->layout[!as], end), MEMORY);
-		step_and_touch(w, resize(w, as, 0, NR_PAGES), end);
+		TEST_ASSERT_EQ(want_of(layout_of(w, !as), end), MEMORY);
+		step_resize(&s, l, 0, NR_PAGES);
+		step_and_touch(w, as, &s, end);
 
-		step_and_touch(w, split(w, as, 0, 1, &end), end);
-		step_and_touch(w, set_readonly(w, as, 1), end);
+		step_split(&s, l, 0, 1, &end);
+		step_and_touch(w, as, &s, end);
+		step_set_readonly(&s, l, 1, true);
+		step_and_touch(w, as, &s, end);
 		TEST_ASSERT_EQ(want_of(l, end), READONLY);
-		TEST_ASSERT_EQ(want_of(&w->layout[!as], end), MEMORY);
-		step_and_touch(w, set_readonly(w, as, 1), end);
-		step_and_touch(w, merge(w, as, 0, 2), end);
+		TEST_ASSERT_EQ(want_of(layout_of(w, !as), end), MEMORY);
+		step_set_readonly(&s, l, 1, false);
+		step_and_touch(w, as, &s, end);
+		step_merge(&s, l, 0, 2);
+		step_and_touch(w, as, &s, end);
 	}
 	/* In turns, writes came out of one and landed in the other. */
 	for (as = 0; as < NR_AS; as++)
@@ -1080,13 +923,16 @@ TEST_F(one, generations_are_apart)
 	struct step s;
 	int i, lap, as;
 
-	s = resize(w, 0, 0, gone);
-	make(w, &s);
+	step_resize(&s, layout_of(w, 0), 0, gone);
+	make(w, 0, &s);
 	for (lap = 0; lap < 4; lap++) {
 		as = !(lap % 2);
 		for (i = 0; i < (lap ? 24 : 12); i++) {
-			s = i % 2 ? merge(w, as, 0, 2) : split(w, as, 0, 1, &cut);
-			make(w, &s);
+			if (i % 2)
+				step_merge(&s, layout_of(w, as), 0, 2);
+			else
+				step_split(&s, layout_of(w, as), 0, 1, &cut);
+			make(w, as, &s);
 			if (!lap)
 				continue;
 			/* That nobody has touched yet. */
