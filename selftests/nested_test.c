@@ -18,12 +18,12 @@
 #include "svm_util.h"
 #include "ucall_common.h"
 
+#include "chooser.h"
 #include "host.h"
 #include "host_noise.h"
-#include "layout_model.h"
 #include "memslot_ops.h"
 #include "nested.h"
-#include "ops.h"
+#include "xorshift.h"
 
 #define NR_VCPUS	2
 
@@ -78,14 +78,6 @@ enum {
 	SPARES = TABLES + NR_TABLES,
 };
 
-static uint64_t next_random(struct note *n)
-{
-	n->random ^= n->random << 13;
-	n->random ^= n->random >> 7;
-	n->random ^= n->random << 17;
-	return n->random >> 16;
-}
-
 /* Of a page, at an address where the guest sees it. */
 static uint64_t *words_at(uint64_t gva)
 {
@@ -97,7 +89,7 @@ static void l2_code(struct note *n)
 	int i;
 
 	for (i = 0; i < 32; i++) {
-		uint64_t alias = next_random(n) % NR_ALIASES;
+		uint64_t alias = xorshift(&n->random) % NR_ALIASES;
 		uint64_t *words = words_at(ALIAS + alias * PAGE_SIZE);
 		uint64_t word = READ_ONCE(words[0]);
 
@@ -128,7 +120,7 @@ static void alias_page(struct note *n, uint64_t alias, uint16_t page)
 /* Another page becomes this table, and its page holds something else. */
 static void replace_table(struct note *n, int table)
 {
-	int i, spare = SPARES + next_random(n) % NR_SPARES;
+	int i, spare = SPARES + xorshift(&n->random) % NR_SPARES;
 	uint64_t old = n->table[table], new = n->table[spare];
 
 	for (i = 0; i < 512; i++)
@@ -154,18 +146,18 @@ static void replace_table(struct note *n, int table)
 	}
 
 	for (i = 0; i < 512; i++)
-		WRITE_ONCE(words_at(old)[i], next_random(n) & ~1UL);
+		WRITE_ONCE(words_at(old)[i], xorshift(&n->random) & ~1UL);
 }
 
 static void change_tables(struct note *n)
 {
 	int i;
 
-	for (i = next_random(n) % 8; i; i--)
-		alias_page(n, next_random(n) % NR_ALIASES,
-			   n->data[next_random(n) % n->nr_data]);
-	if (!(next_random(n) % 4))
-		replace_table(n, next_random(n) % SPARES);
+	for (i = xorshift(&n->random) % 8; i; i--)
+		alias_page(n, xorshift(&n->random) % NR_ALIASES,
+			   n->data[xorshift(&n->random) % n->nr_data]);
+	if (!(xorshift(&n->random) % 4))
+		replace_table(n, xorshift(&n->random) % SPARES);
 	n->changed++;
 }
 
@@ -254,9 +246,9 @@ static void *runner_main(void *arg)
 
 struct test {
 	struct kvm_vm *vm;
-	int dev;
+	struct range range;
 	struct runner runner[NR_VCPUS];
-	struct layout layout;
+	struct chooser chooser;
 	bool running;
 };
 
@@ -371,6 +363,51 @@ static void add_vcpu(struct kvm_vm *vm, struct runner *r, int id,
 	r->faults = counter_open(vcpu_get_stats_fd(r->vcpu), "pf_taken");
 }
 
+/* The last slot is all that gets shorter, down to what L1 needs. */
+static bool allows(const struct chooser *c, const struct step *s, void *arg)
+{
+	const struct model_slot *last = &c->layout.slot[c->layout.nr - 1];
+
+	return s->kind != STEP_SHRINK ||
+	       (s->id == last->id && s->first >= NR_FIXED && s->size);
+}
+
+static void make(struct test *self, const struct step *s)
+{
+	uint64_t bitmap[NR_PAGES / 64 + 1];
+
+	chooser_made(&self->chooser, s, step_make(&self->range, s, bitmap));
+}
+
+static void make_slot(struct test *self)
+{
+	const struct model_slot slot = { .id = FIRST_SLOT, .nr = NR_FIXED };
+	struct step s;
+
+	self->range = (struct range) {
+		.vm = self->vm,
+		.dev = memslot_ops_open(self->vm),
+		.gpa = GPA,
+		.mem = mem,
+	};
+	self->chooser = (struct chooser) {
+		.layout = { .nr_pages = NR_PAGES, .first_id = FIRST_SLOT },
+		.weight = {
+			[STEP_GROW] = 2,
+			[STEP_SHRINK] = 2,
+			[STEP_SPLIT] = 4,
+			[STEP_MERGE] = 2,
+			[STEP_INVALID] = 1,
+		},
+		.max_slots = 12,
+		.max_cuts = 1,
+		.allows = allows,
+	};
+	chooser_ask(&self->chooser, self->range.dev);
+	step_create(&s, &slot);
+	make(self, &s);
+}
+
 FIXTURE_SETUP(nested)
 {
 	int id;
@@ -392,13 +429,7 @@ FIXTURE_SETUP(nested)
 		add_vcpu(self->test.vm, &self->test.runner[id], id,
 			 variant->nested_paging);
 
-	self->test.layout = (struct layout) {
-		.nr_pages = NR_PAGES,
-		.first_id = FIRST_SLOT,
-	};
-	layout_add(&self->test.layout, FIRST_SLOT, 0, 0, NR_FIXED);
-	slot_must_set(self->test.vm, FIRST_SLOT, 0, GPA, NR_FIXED * PAGE_SIZE, mem);
-	self->test.dev = memslot_ops_open(self->test.vm);
+	make_slot(&self->test);
 }
 
 /* Puts the tables at or above a page, and starts the vCPUs. */
@@ -523,94 +554,51 @@ FIXTURE_TEARDOWN(nested)
 	verify(&self->test);
 	for (id = 0; id < NR_VCPUS; id++)
 		close(self->test.runner[id].faults.fd);
-	close(self->test.dev);
+	close(self->test.range.dev);
 	kvm_vm_free(self->test.vm);
 	munmap(mem, NR_PAGES * PAGE_SIZE);
 	host_assert_no_shadow_pages();
 }
 
+static struct layout *layout_of(struct test *self)
+{
+	return &self->chooser.layout;
+}
+
 static void split(struct test *self, unsigned int i, uint64_t at)
 {
-	struct model_slot *s = &self->layout.slot[i];
-	struct kvm_memslot_cut cut = {
-		.offset = at * PAGE_SIZE,
-		.slot = layout_free_id(&self->layout),
-	};
-	uint64_t nr = s->nr;
-	int err = slot_split(self->dev, s->id, 1, &cut);
+	struct step s;
 
-	TEST_ASSERT(!err, "SPLIT: %s", strerror(err));
-	s->nr = at;
-	layout_add(&self->layout, cut.slot, s->flags, s->first + at, nr - at);
+	at += layout_of(self)->slot[i].first;
+	step_split(&s, layout_of(self), i, 1, &at);
+	make(self, &s);
 }
 
 static void merge(struct test *self, unsigned int i, unsigned int nr)
 {
-	uint32_t slots[LAYOUT_MAX_SLOTS] = {};
-	unsigned int k;
-	int err;
+	struct step s;
 
-	for (k = 1; k < nr; k++)
-		slots[k - 1] = self->layout.slot[i + k].id;
-	err = slot_merge(self->dev, self->layout.slot[i].id, nr - 1, slots);
-	TEST_ASSERT(!err, "MERGE: %s", strerror(err));
-	for (k = 1; k < nr; k++) {
-		self->layout.slot[i].nr += self->layout.slot[i + 1].nr;
-		layout_remove(&self->layout, i + 1);
-	}
+	step_merge(&s, layout_of(self), i, nr);
+	make(self, &s);
 }
 
 /* The last slot. */
 static void resize(struct test *self, uint64_t end)
 {
-	struct model_slot *s = &self->layout.slot[self->layout.nr - 1];
-	uint64_t nr = end - s->first;
-	int err;
+	struct step s;
 
-	if (nr > s->nr)
-		err = slot_grow(self->dev, s->id, nr * PAGE_SIZE);
-	else
-		err = slot_shrink(self->dev, s->id, nr * PAGE_SIZE, NULL);
-	TEST_ASSERT(!err, "to %lu pages: %s", nr, strerror(err));
-	s->nr = nr;
-}
-
-static void set_readonly(struct test *self, unsigned int i, bool readonly)
-{
-	struct model_slot *s = &self->layout.slot[i];
-	int err = slot_set_readonly(self->dev, s->id, readonly);
-
-	TEST_ASSERT(!err, "SET_READONLY: %s", strerror(err));
-	s->flags = readonly ? KVM_MEM_READONLY : 0;
+	step_resize(&s, layout_of(self), layout_of(self)->nr - 1, end);
+	make(self, &s);
 }
 
 /* One of all that can be done to the slots; not SET_READONLY if L1 writes to tables. */
 static void operate(struct test *self, bool readonly)
 {
-	struct layout *l = &self->layout;
-	unsigned int i = host_random() % l->nr, run = layout_run(l, i);
-	struct model_slot *last = &l->slot[l->nr - 1];
-	uint64_t end = last->first + last->nr, to;
+	struct step s;
 
-	switch (host_random() % (readonly ? 5 : 4)) {
-	case 0:
-	case 1:
-		if (l->nr < 12 && l->slot[i].nr > 1)
-			split(self, i, host_random_between(1, l->slot[i].nr - 1));
-		break;
-	case 2:
-		if (run > 1)
-			merge(self, i, host_random_between(2, run));
-		break;
-	case 3:
-		to = host_random_between(NR_FIXED, NR_PAGES);
-		if (to != end && to > last->first)
-			resize(self, to);
-		break;
-	case 4:
-		set_readonly(self, i, !l->slot[i].flags);
-		break;
-	}
+	self->chooser.weight[STEP_SET_READONLY] = readonly ? 2 : 0;
+	chooser_next(&self->chooser, &s);
+	make(self, &s);
 }
 
 static void operate_often(struct test *self, int nr, bool readonly)
@@ -666,13 +654,15 @@ TEST_F(nested, tables_stay)
 	 * them. KVM emulates the instruction then, and may take the table for its operand.
 	 */
 	bool readonly = variant->nested_paging || !kvm_cpu_has(X86_FEATURE_NPT);
+	const struct layout *l = layout_of(&self->test);
+	struct step s;
 	unsigned int i;
 
 	start(&self->test, 0, false);
 	operate_often(&self->test, NR_OPERATIONS, readonly);
-	for (i = 0; i < self->test.layout.nr; i++) {
-		if (self->test.layout.slot[i].flags)
-			set_readonly(&self->test, i, false);
+	for (i = 0; i < l->nr; i++) {
+		step_set_readonly(&s, l, i, false);
+		make(&self->test, &s);
 	}
 	stop(&self->test);
 	ASSERT_EQ(self->test.runner[0].note->failures, 0);
