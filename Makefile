@@ -26,6 +26,8 @@ help:
 	@echo 'make check-qemu run Linux in it, with virtio-mem and a migration: half an hour, and no part of the others'
 	@echo 'make coverage   say which statements and branches of src/ the tests execute, and which none does: hours;'
 	@echo '                with RESUME=y, go on where it was stopped'
+	@echo 'make soak       everything at once, at random, in true concurrency, for MINUTES=<n> (10), beside a control without'
+	@echo '                operations for as long; takes KERNEL=<name>, too'
 	@echo 'make bench      measure operations beside what VMMs do today; takes KERNEL=<name>, too, and hours'
 	@echo 'make setup      install what all these need; they do so themselves'
 	@echo 'make clean      remove what was built here'
@@ -54,6 +56,9 @@ check-qemu: setup
 coverage: setup
 	host/coverage $(RESUME:%=--resume)
 
+soak: setup
+	host/soak $(KERNEL:%=--kernel %) $(MINUTES:%=--minutes %)
+
 bench:
 	host/bench $(KERNEL:%=--kernel %)
 
@@ -66,4 +71,4 @@ check-all:
 static model dkms kunit vmm selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu coverage bench check check-all static model dkms kunit vmm selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu coverage soak bench check check-all static model dkms kunit vmm selftests nested-linux
