@@ -36,11 +36,12 @@
 #include "host_noise.h"
 #include "memslot_ops.h"
 #include "notes.h"
+#include "pages.h"
 #include "rule.h"
 #include "tally.h"
 #include "xorshift.h"
 
-#define MAX_VCPUS	4
+#define MAX_VCPUS	PAGES_MAX_VCPUS
 
 #define FIRST_SLOT	2
 #define RANGE_FRAMES	12
@@ -55,8 +56,6 @@
 #define SCRATCH_FIRST	(7 * HUGE_PAGES)
 #define SCRATCH_NR	(2 * HUGE_PAGES)
 
-#define STAMP		(0x5eedUL << 48)
-#define CANARY		(0xdeadUL << 48)
 #define NO_PAGE		(~0UL)
 
 /* ------------------------------------- what the guest and the host share */
@@ -84,12 +83,6 @@ enum wrong {
 	BAD_STAMP,
 	BAD_COUNTER,
 	BAD_CODE,
-};
-
-struct page {
-	uint64_t stamp;
-	uint8_t code[8];		/* mov $number, %eax; ret */
-	uint64_t counter[MAX_VCPUS];	/* of each vCPU's writes */
 };
 
 enum order {
@@ -211,7 +204,7 @@ static void guest_read(struct notes *notes, int id, uint64_t nr, uint64_t random
 	struct note *me = &notes->note[id];
 	uint64_t got, wanted;
 
-	wanted = ask_stamp ? STAMP | nr : notes->counter[id][nr];
+	wanted = ask_stamp ? PAGE_STAMP(nr) : notes->counter[id][nr];
 	guest_begin(me, nr, READ, &notes->rule[nr].read);
 	got = guest_load(ask_stamp ? &page->stamp : &page->counter[id], emulated);
 	if (!guest_end(me, &notes->rule[nr].read))
@@ -564,312 +557,6 @@ static void set_hot_around(uint64_t page)
 	set_hot(page < 8 ? 0 : page - 8, 16);
 }
 
-/* ----------------------------------------------------------- the contents */
-
-/* What a page is for the host. */
-enum page_state {
-	PAGE_LIVE,		/* in a slot, as guest_write() left it */
-	PAGE_CANARY,		/* in none: holds what nobody may touch */
-	PAGE_ZERO,		/* the same, with zeros */
-	PAGE_VOID,		/* in none, and has no memory */
-	PAGE_BUSY,		/* noise_absent() is at it */
-};
-
-static pthread_mutex_t pages_lock = PTHREAD_MUTEX_INITIALIZER;
-static enum page_state page_state[NR_PAGES];
-/* The counters of pages that are not live. */
-static uint64_t saved[NR_PAGES][MAX_VCPUS];
-
-/*
- * In pages, what memory is given back and mapped again by. Of smaller parts the
- * host could not make huge pages again.
- */
-static size_t granule(void)
-{
-	return opt.backing == BACKING_4K ? 1 : HUGE_PAGES;
-}
-
-static struct page *page_at(uint64_t nr)
-{
-	return (void *)(mem + nr * PAGE_SIZE);
-}
-
-static struct page canary_of(uint64_t nr)
-{
-	struct page page;
-	uint64_t *words = (void *)&page;
-	unsigned int i;
-
-	for (i = 0; i < sizeof(page) / sizeof(*words); i++)
-		words[i] = CANARY | (uint64_t)i << 32 | nr;
-	return page;
-}
-
-static void fill_page(uint64_t nr)
-{
-	struct page *page = page_at(nr);
-	uint32_t number = nr;
-
-	page->stamp = STAMP | nr;
-	memcpy(page->counter, saved[nr], sizeof(page->counter));
-	page->code[0] = 0xb8;
-	memcpy(&page->code[1], &number, sizeof(number));
-	page->code[5] = 0xc3;
-}
-
-/* A page that is in no slot is as the host left it. */
-static void check_untouched(uint64_t nr, enum page_state state)
-{
-	static const struct page zeros;
-	struct page want = canary_of(nr);
-	uint64_t *word = (void *)page_at(nr);
-
-	if (state == PAGE_ZERO) {
-		want = zeros;
-		/* To read first would fault twice, and flush TLBs in between. */
-		__atomic_fetch_or(word, 0, __ATOMIC_SEQ_CST);
-	}
-	if (state == PAGE_CANARY || state == PAGE_ZERO)
-		TEST_ASSERT(!memcmp(word, &want, sizeof(want)),
-			    "page %lu, gpa %#lx, is in no slot, and was written to: the host wrote %#lx..., and finds %#lx %#lx %#lx %#lx %#lx %#lx",
-			    nr, gpa_of(nr), want.stamp,
-			    word[0], word[1], word[2], word[3], word[4], word[5]);
-}
-
-static void map_memory(uint64_t first, uint64_t nr, int prot, int flags)
-{
-	char *at = mem + first * PAGE_SIZE;
-	char *map;
-
-	flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-	map = mmap(at, nr * PAGE_SIZE, prot, flags, -1, 0);
-	TEST_ASSERT(map == at, "cannot map pages [%lu, %lu): %s", first,
-		    first + nr, strerror(errno));
-}
-
-/* In place of munmap(), lest other memory come there. */
-static void make_void(uint64_t first, uint64_t nr)
-{
-	map_memory(first, nr, PROT_NONE, 0);
-}
-
-static void make_zero(uint64_t first, uint64_t nr)
-{
-	map_memory(first, nr, PROT_READ | PROT_WRITE,
-		   opt.backing == BACKING_HUGETLB ? MAP_HUGETLB : 0);
-	if (opt.backing != BACKING_HUGETLB)
-		madvise(mem + first * PAGE_SIZE, nr * PAGE_SIZE,
-			opt.backing == BACKING_THP ? MADV_HUGEPAGE :
-						     MADV_NOHUGEPAGE);
-}
-
-static uint64_t run_of(uint64_t first, uint64_t end)
-{
-	uint64_t nr = first;
-
-	while (nr < end && page_state[nr] == page_state[first] &&
-	       !is_scratch(nr))
-		nr++;
-	return nr - first;
-}
-
-/* Takes pages out of use that no vCPU can reach any more. */
-static void pages_take(uint64_t first, uint64_t nr)
-{
-	struct page canary;
-	uint64_t i;
-
-	pthread_mutex_lock(&pages_lock);
-	for (i = first; i < first + nr; i++) {
-		if (is_scratch(i))
-			continue;
-		canary = canary_of(i);
-		memcpy(saved[i], page_at(i)->counter, sizeof(saved[i]));
-		memcpy(page_at(i), &canary, sizeof(canary));
-		page_state[i] = PAGE_CANARY;
-	}
-	pthread_mutex_unlock(&pages_lock);
-}
-
-static bool any_busy(uint64_t first, uint64_t nr)
-{
-	uint64_t i;
-
-	for (i = first; i < first + nr; i++) {
-		if (page_state[i] == PAGE_BUSY)
-			return true;
-	}
-	return false;
-}
-
-/* Waits until the noise has no page of the range, and takes the lock. */
-static void pages_lock_range(uint64_t first, uint64_t nr)
-{
-	pthread_mutex_lock(&pages_lock);
-	while (any_busy(first, nr)) {
-		pthread_mutex_unlock(&pages_lock);
-		usleep(100);
-		pthread_mutex_lock(&pages_lock);
-	}
-}
-
-/* Voids get memory again; of huge pages, whole ones. */
-static void fill_voids(uint64_t first, uint64_t end)
-{
-	uint64_t i = first, nr;
-
-	while (i < end) {
-		if (page_state[i] != PAGE_VOID) {
-			i++;
-			continue;
-		}
-		nr = run_of(i, end);
-		make_zero(i, nr);
-		for (; nr; nr--)
-			page_state[i++] = PAGE_ZERO;
-	}
-}
-
-/* Gives pages their contents back before they come into a slot. */
-static void pages_give(uint64_t first, uint64_t nr)
-{
-	uint64_t start = align_down(first, granule());
-	uint64_t end = align_up(first + nr, granule()), i;
-
-	pages_lock_range(start, end - start);
-	fill_voids(start, end);
-	for (i = first; i < first + nr; i++) {
-		if (is_scratch(i))
-			continue;
-		check_untouched(i, page_state[i]);
-		fill_page(i);
-		page_state[i] = PAGE_LIVE;
-	}
-	pthread_mutex_unlock(&pages_lock);
-}
-
-/*
- * What a VMM does with memory that it took from its guest, while anything else
- * goes on.
- */
-static void noise_absent(uint64_t random)
-{
-	uint64_t first = align_down(random % NR_PAGES, granule()), nr, i;
-	enum page_state before, after;
-
-	pthread_mutex_lock(&pages_lock);
-	before = page_state[first];
-	nr = run_of(first, min(first + 1 + (random >> 32) % 2048,
-			       (uint64_t)NR_PAGES));
-	nr = align_down(nr, granule());
-	if (!nr || before == PAGE_LIVE) {
-		pthread_mutex_unlock(&pages_lock);
-		return;
-	}
-	for (i = first; i < first + nr; i++)
-		page_state[i] = PAGE_BUSY;
-	pthread_mutex_unlock(&pages_lock);
-
-	for (i = first; i < first + nr; i++)
-		check_untouched(i, before);
-	after = before;
-	if (before == PAGE_VOID) {
-		make_zero(first, nr);
-		after = PAGE_ZERO;
-	} else if (random >> 60 & 1) {
-		make_void(first, nr);
-		after = PAGE_VOID;
-	} else if (random >> 61 & 1) {
-		madvise(mem + first * PAGE_SIZE, nr * PAGE_SIZE, MADV_DONTNEED);
-		after = PAGE_ZERO;
-	}
-
-	pthread_mutex_lock(&pages_lock);
-	for (i = first; i < first + nr; i++)
-		page_state[i] = after;
-	pthread_mutex_unlock(&pages_lock);
-}
-
-static void check_live(uint64_t nr)
-{
-	struct page *page = page_at(nr);
-
-	TEST_ASSERT(page->stamp == (STAMP | nr),
-		    "page %lu, gpa %#lx: its stamp is %#lx", nr,
-		    gpa_of(nr), page->stamp);
-}
-
-/* While the vCPUs are paused: every write is there, and none too many. */
-static void check_contents(void)
-{
-	uint64_t nr, want, *got;
-	int i;
-
-	pages_lock_range(0, NR_PAGES);
-	for (nr = 0; nr < NR_PAGES; nr++) {
-		if (is_scratch(nr))
-			continue;
-		if (page_state[nr] == PAGE_LIVE)
-			check_live(nr);
-		else
-			check_untouched(nr, page_state[nr]);
-		got = page_state[nr] == PAGE_LIVE ? page_at(nr)->counter :
-						    saved[nr];
-		for (i = 0; i < opt.nr_vcpus; i++) {
-			want = notes->counter[i][nr];
-			TEST_ASSERT(got[i] == want,
-				    "page %lu, gpa %#lx: vCPU %d wrote %lu, its memory %s %lu",
-				    nr, gpa_of(nr), i, want,
-				    page_state[nr] == PAGE_LIVE ? "holds" : "held",
-				    got[i]);
-		}
-		tally_bytes(sizeof(struct page));
-	}
-	pthread_mutex_unlock(&pages_lock);
-}
-
-/* --------------------------------------------------------- the dirty log */
-
-/* What the guest had written to a page when its log was last read. */
-static uint64_t logged[NR_PAGES];
-
-static uint64_t nr_writes(uint64_t page)
-{
-	uint64_t *counter = page_state[page] == PAGE_LIVE ?
-			    page_at(page)->counter : saved[page];
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++)
-		sum += counter[i];
-	return sum;
-}
-
-/* While nobody writes to these pages. */
-static void log_forget(uint64_t first, uint64_t nr)
-{
-	uint64_t i;
-
-	for (i = first; i < first + nr; i++)
-		logged[i] = nr_writes(i);
-}
-
-/* What was written since then is in @bitmap, whose first bit is @first's. */
-static void log_check(uint64_t first, uint64_t nr, const uint64_t *bitmap)
-{
-	uint64_t i, now;
-
-	for (i = first; i < first + nr; i++) {
-		if (is_scratch(i) || test_bit(i - first, (void *)bitmap))
-			continue;
-		now = nr_writes(i);
-		tally_promises(1);
-		TEST_ASSERT(now == logged[i],
-			    "page %lu, gpa %#lx, was written to %lu times since its dirty log was read, and is not in the log",
-			    i, gpa_of(i), now - logged[i]);
-	}
-}
-
 /* ------------------------------------------------------------- the rules */
 
 static enum want stricter(bool there)
@@ -944,7 +631,7 @@ static void end_leaving(uint64_t first, uint64_t nr, uint32_t flags)
 static void begin_arriving(uint64_t first, uint64_t nr, uint32_t flags)
 {
 	pages_give(first, nr);
-	log_forget(first, nr);
+	pages_log_forget(first, nr);
 	relax_rules(first, nr, flags);
 }
 
@@ -1079,7 +766,7 @@ static void make(const struct step *s)
 	history_result(err);
 	chooser_made(&chooser, s, err);
 	if (s->kind == STEP_SHRINK && s->wants_bitmap)
-		log_check(s->first, s->nr_pages, bitmap);
+		pages_log_check(s->first, s->nr_pages, bitmap);
 	step_assert(&range, layout, s);
 }
 
@@ -1099,8 +786,8 @@ static void read_log(const struct model_slot *s, bool check)
 
 	kvm_vm_get_dirty_log(vm, s->id, bitmap);
 	if (check)
-		log_check(s->first, s->nr, bitmap);
-	log_forget(s->first, s->nr);
+		pages_log_check(s->first, s->nr, bitmap);
+	pages_log_forget(s->first, s->nr);
 }
 
 static bool can_change(const struct model_slot *s)
@@ -1184,7 +871,7 @@ static void check_all(void)
 {
 	give_order(ORDER_PAUSE);
 	most_huge = max(most_huge, counter_read(&nr_huge));
-	check_contents();
+	pages_check();
 	layout_assert_all(&range, layout);
 	notes->seed = host_random();
 	give_order(ORDER_RUN);
@@ -1210,7 +897,6 @@ static uint64_t run_steps(void)
 static void make_memory(void)
 {
 	size_t offset = RANGE_GPA % GIGA_SIZE + opt.misaligned;
-	uint64_t i;
 
 	if (opt.backing == BACKING_HUGETLB) {
 		mem = mmap(NULL, RANGE, PROT_READ | PROT_WRITE,
@@ -1222,8 +908,24 @@ static void make_memory(void)
 			       opt.backing == BACKING_THP ? HOST_PAGES_THP :
 							    HOST_PAGES_4K);
 	}
-	for (i = 0; i < NR_PAGES; i++)
-		page_state[i] = is_scratch(i) ? PAGE_LIVE : PAGE_ZERO;
+}
+
+static void prepare_pages(void)
+{
+	const struct pages_config config = {
+		.mem = mem,
+		.gpa = RANGE_GPA,
+		.nr = NR_PAGES,
+		.scratch_first = SCRATCH_FIRST,
+		.scratch_nr = SCRATCH_NR,
+		.granule = opt.backing == BACKING_4K ? 1 : HUGE_PAGES,
+		.thp = opt.backing == BACKING_THP,
+		.hugetlb = opt.backing == BACKING_HUGETLB,
+		.nr_vcpus = opt.nr_vcpus,
+		.counter = notes->counter[0],
+	};
+
+	pages_init(&config);
 }
 
 static void prepare_chooser(void)
@@ -1252,6 +954,7 @@ static void make_vm(void)
 		.gpa = RANGE_GPA,
 		.mem = mem,
 	};
+	prepare_pages();
 	prepare_chooser();
 	nr_huge = counter_open(vm_get_stats_fd(vm), "pages_2m");
 
@@ -1327,7 +1030,7 @@ static void start_noise(void)
 		.thp = opt.backing == BACKING_THP,
 		.hugetlb = opt.backing == BACKING_HUGETLB,
 		.seed = host_random(),
-		.own = noise_absent,
+		.own = pages_noise,
 	};
 
 	if (!opt.quiet)
