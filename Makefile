@@ -18,6 +18,8 @@ help:
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
 	@echo 'make kunit      of these: the unit tests'
+	@echo 'make fuzz       whatever calls a fuzzer likes, for MINUTES=10 on each instrumented kernel; INPUT=<file> runs one'
+	@echo '                that it has found'
 	@echo 'make vmm        of these: the library for VMMs, and QEMU with it'
 	@echo 'make selftests  of these: the tests that run guests'
 	@echo 'make nested-linux'
@@ -53,6 +55,9 @@ qemu: setup
 check-qemu: setup
 	host/check-qemu $(KERNEL:%=--kernel %)
 
+fuzz: setup
+	host/fuzz $(KERNEL:%=--kernel %) $(MINUTES:%=--minutes %) $(INPUT)
+
 coverage: setup
 	host/coverage $(RESUME:%=--resume)
 
@@ -71,4 +76,4 @@ check-all:
 static model dkms kunit vmm selftests nested-linux:
 	host/check $(KERNEL:%=--kernel %) $@
 
-.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu coverage soak bench check check-all static model dkms kunit vmm selftests nested-linux
+.PHONY: all help modules clean install setup demo demo-qemu qemu check-qemu coverage fuzz soak bench check check-all static model dkms kunit vmm selftests nested-linux

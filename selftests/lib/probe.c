@@ -212,6 +212,11 @@ struct probe_result probe_go_on(struct probe *p, int id)
 	return r->result;
 }
 
+bool probe_ring_is_full(struct probe *p, int id)
+{
+	return p->prober[id].result.ring_full;
+}
+
 uint64_t probe_read(struct probe *p, uint64_t gpa)
 {
 	struct probe_result result = probe_access(p, 0, PROBE_READ, gpa, 0);
@@ -389,8 +394,9 @@ struct probe *probe_create(const struct probe_config *config)
 	probe_forget_exits(p);
 
 	host_quiet();
+	/* The library makes room for one page in 256 of these, for page tables. */
 	p->vm = __vm_create(VM_SHAPE_DEFAULT, config->nr_vcpus,
-			    size / HUGE_SIZE);
+			    size / HUGE_SIZE + 256 * config->program_pages);
 	if (config->ring_size)
 		vm_enable_dirty_ring(p->vm, config->ring_size);
 	virt_map_level(p->vm, PROBE_GPA, PROBE_GPA, size, PG_LEVEL_2M);

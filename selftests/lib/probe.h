@@ -32,6 +32,7 @@ struct probe_config {
 	int nr_vcpus;
 	uint64_t size;			/* of the range, in bytes */
 	uint32_t ring_size;		/* of dirty rings, in bytes; 0: none */
+	uint64_t program_pages;		/* beyond what the library expects of programs */
 	/*
 	 * Enabled in the guest. Otherwise they are only in loops, if at all, for a
 	 * fault that is to hold an operation up must not be resolved asynchronously.
@@ -62,8 +63,10 @@ struct probe_result probe_access(struct probe *p, int id, enum probe_how how,
 				 uint64_t gpa, uint64_t value);
 uint64_t probe_read(struct probe *p, uint64_t gpa);
 void probe_write(struct probe *p, uint64_t gpa, uint64_t value);
-/* Ends an access that was begun before the vCPU's dirty ring was full. */
+/* Ends an access, or a loop that was stopped, that was begun before the vCPU's dirty ring was full. */
 struct probe_result probe_go_on(struct probe *p, int id);
+/* Whether that is why the vCPU has left what it was told. */
+bool probe_ring_is_full(struct probe *p, int id);
 /* Whether a read of vCPU 0 comes out as MMIO. */
 bool probe_is_mmio(struct probe *p, uint64_t gpa);
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host.h"
+#include "kvm_util.h"
+#include "memslot_ops.h"
+#include "ops.h"
+#include "other.h"
+#include "processor.h"
+
+#define SIZE		(4 * HUGE_SIZE)
+#define GPA		GIGA_SIZE
+#define SLOT_ID		2
+
+static int to_receiver = -1;
+
+static int try_grow(int dev)
+{
+	return slot_grow(dev, SLOT_ID, 64 * GIGA_SIZE);
+}
+
+/* One descriptor after the other; each is answered by an errno. */
+static void receiver_main(int from)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr *cmsg;
+	struct iovec iov;
+	struct msghdr msg;
+	int dev, err;
+	char byte;
+
+	for (;;) {
+		iov = (struct iovec) { &byte, 1 };
+		msg = (struct msghdr) {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control,
+			.msg_controllen = sizeof(control),
+		};
+		if (recvmsg(from, &msg, 0) != 1)
+			_exit(0);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		err = -1;
+		if (cmsg) {
+			memcpy(&dev, CMSG_DATA(cmsg), sizeof(dev));
+			err = try_grow(dev);
+			close(dev);
+		}
+		if (write(from, &err, sizeof(err)) != sizeof(err))
+			_exit(1);
+	}
+}
+
+void other_init(void)
+{
+	int ends[2];
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends),
+		    "no socket");
+	if (!fork()) {
+		close(ends[0]);
+		receiver_main(ends[1]);
+	}
+	close(ends[1]);
+	to_receiver = ends[0];
+}
+
+void other_receives(int dev)
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	int err;
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(dev));
+	memcpy(CMSG_DATA(cmsg), &dev, sizeof(dev));
+	/* Somebody may have closed it. */
+	if (sendmsg(to_receiver, &msg, 0) != 1)
+		return;
+	TEST_ASSERT(read(to_receiver, &err, sizeof(err)) == sizeof(err),
+		    "the other process has died");
+	TEST_ASSERT(err == EIO || err == ENOTTY || err == EBADF,
+		    "GROW of another process's VM: %s", strerror(err));
+}
+
+void other_inherits(int dev, bool killed)
+{
+	int status, err;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		err = try_grow(dev);
+		_exit(err != EIO && err != ENOTTY && err != EBADF);
+	}
+	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
+	if (killed)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0)
+		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
+	TEST_ASSERT((WIFEXITED(status) && !WEXITSTATUS(status)) ||
+		    (killed && WIFSIGNALED(status)),
+		    "GROW of the parent's VM: status %#x", status);
+}
+
+/* There and back, in a VM of its own, for ever. */
+static void victim_main(unsigned int seed)
+{
+	const struct kvm_memslot_cut cut = {
+		.offset = SIZE / 4,
+		.slot = SLOT_ID + 1,
+	};
+	struct kvm_vm *vm = vm_create_barebones();
+	const uint32_t second = cut.slot;
+	int dev = memslot_ops_open(vm);
+	void *mem = host_map(SIZE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	uint32_t flags = seed & 1 ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+
+	slot_must_set(vm, SLOT_ID, flags, GPA, SIZE / 2, mem);
+	for (;;) {
+		slot_split(dev, SLOT_ID, 1, &cut);
+		slot_merge(dev, SLOT_ID, 1, &second);
+		slot_grow(dev, SLOT_ID, SIZE);
+		slot_set_readonly(dev, SLOT_ID, true);
+		slot_set_readonly(dev, SLOT_ID, false);
+		slot_shrink(dev, SLOT_ID, SIZE / 2, seed & 1 ? mem : NULL);
+	}
+}
+
+void other_dies(unsigned int usecs, unsigned int seed)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid)
+		victim_main(seed);
+	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
+	usleep(usecs);
+	kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0)
+		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+		    "the other process ends by itself: status %#x", status);
+}
