@@ -24,6 +24,20 @@ static int set_region2(int fd, struct kvm_userspace_memory_region2 *region)
 	return ret;
 }
 
+int (*old_kvm_hook)(int fd, unsigned long request, void *arg);
+
+int old_kvm_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (request == KVM_SET_USER_MEMORY_REGION2)
+		return set_region2(fd, arg);
+
+	if (request == KVM_CHECK_EXTENSION &&
+	    (uintptr_t)arg == KVM_CAP_USER_MEMORY2)
+		arg = (void *)(uintptr_t)KVM_CAP_USER_MEMORY;
+
+	return __real_ioctl(fd, request, arg);
+}
+
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
 	va_list args;
@@ -36,12 +50,6 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	/* int requests, as some callers pass them, arrive sign extended. */
 	request = (uint32_t)request;
 
-	if (request == KVM_SET_USER_MEMORY_REGION2)
-		return set_region2(fd, arg);
-
-	if (request == KVM_CHECK_EXTENSION &&
-	    (uintptr_t)arg == KVM_CAP_USER_MEMORY2)
-		arg = (void *)(uintptr_t)KVM_CAP_USER_MEMORY;
-
-	return __real_ioctl(fd, request, arg);
+	return old_kvm_hook ? old_kvm_hook(fd, request, arg) :
+			      old_kvm_ioctl(fd, request, arg);
 }
