@@ -13,7 +13,7 @@ help:
 	@echo 'make check      run the checks and tests of every day, in emulated machines; the first time builds a kernel'
 	@echo 'make check-all  run all there are, on all kernels: hours; with RESUME=y, go on where it was stopped'
 	@echo '                these two and the next ones take KERNEL=<name>, to run what that host kernel has a part in:'
-	@echo '                newest, 7.2, 6.18, 6.12, 6.1, debug-newest, debug or builtin; host/kernel explains them'
+	@echo '                newest, 7.2, 6.18, 6.12, 6.1, debug-newest, debug, builtin or kcsan; host/kernel explains them'
 	@echo 'make static     of these: compiler, sparse, checkpatch, machine code'
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'

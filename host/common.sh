@@ -24,7 +24,7 @@ build=$cache/build/$(printf %s "$top" | cksum | cut -d' ' -f1)
 
 # The host kernels that tests run on, see host/kernel: all, and those of every day.
 # shellcheck disable=SC2034
-all_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest debug builtin) daily_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest)
+all_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest debug builtin kcsan) daily_kernels=(newest 7.2 6.18 6.12 6.1 older debug-newest)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -189,15 +189,14 @@ qemu_is_new_enough() {
 # What a healthy kernel says on this machine: QEMU has no microcode that mitigates SRSO.
 noise='Speculative Return Stack Overflow: WARNING: See https://'
 
-# complaints LOG: the lines of it in which a kernel says that something is wrong with it
+# complaints: reads a kernel's log, and prints the lines in which it says that something is wrong with it
 complaints() {
 	grep -anE \
 		-e 'BUG:|kernel BUG at|WARNING:|Oops|Kernel panic|general protection fault|double fault|invalid opcode' \
 		-e 'KASAN:|UBSAN:|suspected memory leaks|unreferenced object|refcount_t:|list_.* corruption|Bad page' \
 		-e 'possible .* detected|inconsistent lock state|suspicious RCU usage|locks? held|scheduling while atomic' \
 		-e 'blocked for more than|soft lockup|hard LOCKUP|detected (expedited )?stall|kthread starved' \
-		-e 'unchecked MSR access' \
-		"$1" | grep -v "$noise"
+		-e 'unchecked MSR access' | grep -v "$noise"
 }
 
 # try NAME COMMAND...: a check, whose result is a line of TAP; what the command said follows where it failed
