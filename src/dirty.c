@@ -143,6 +143,12 @@ static unsigned long *new_bitmap(struct layout_change *c, struct kvm_memory_slot
 	       __vcalloc(1, bitmap_bytes(new), GFP_KERNEL_ACCOUNT);
 }
 
+static u32 ring_end(struct kvm_dirty_ring *ring)
+{
+	/* A vCPU moves it on by a plain store: what is read is an end that the ring has had. */
+	return data_race(READ_ONCE(ring->dirty_index));
+}
+
 /* A ring has entries for what left earlier, and these have the number of what comes. */
 static int note_ring_ends(struct layout_change *c)
 {
@@ -157,7 +163,7 @@ static int note_ring_ends(struct layout_change *c)
 	c->nr_ring_ends = nr;
 	kvm_for_each_vcpu(id, vcpu, c->kvm) {
 		if (id < nr)
-			c->ring_ends[id] = READ_ONCE(vcpu->dirty_ring.dirty_index);
+			c->ring_ends[id] = ring_end(&vcpu->dirty_ring);
 	}
 
 	return 0;
@@ -308,8 +314,14 @@ static void set_coming(struct layout_change *c)
 
 	for (; bit < end && bit % BITS_PER_LONG; bit++)
 		set_bit(bit, map);
-	/* Nobody clears any. */
-	set_bits(map, bit, end - bit);
+	/* vCPUs set bits of them, too, and nobody clears any. */
+	for (; bit + BITS_PER_LONG <= end; bit += BITS_PER_LONG) {
+		WRITE_ONCE(map[BIT_WORD(bit)], ~0UL);
+		if (!(bit % FOLD_STEP))
+			cond_resched();
+	}
+	for (; bit < end; bit++)
+		set_bit(bit, map);
 }
 
 static struct kvm_memory_slot *find_id(struct kvm_memory_slot *const *slots, unsigned int nr,
@@ -397,7 +409,7 @@ static bool is_new_entry(const struct layout_change *c, unsigned long id, u32 i)
 static void rename_entries(const struct layout_change *c, struct kvm_dirty_ring *ring,
 			   unsigned long id)
 {
-	u32 end = READ_ONCE(ring->dirty_index);
+	u32 end = ring_end(ring);
 	u32 i;
 
 	/* Pairs with smp_wmb() in kvm_dirty_ring_push(); the vCPU may be adding more. */

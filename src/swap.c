@@ -35,6 +35,12 @@ void swap_exit(void)
 		destroy_workqueue(waiters);
 }
 
+static bool are_notifiers_active(struct kvm *kvm)
+{
+	/* KVM counts them under mn_invalidate_lock; who does not have it asks again with it. */
+	return data_race(READ_ONCE(kvm->mn_active_invalidate_count));
+}
+
 /**
  * slots_lock_out_notifiers() - wait until no MMU notifier is between its start and its end
  * @kvm: the VM
@@ -50,8 +56,7 @@ void slots_lock_out_notifiers(struct kvm *kvm)
 	lockdep_assert_held(&kvm->slots_lock);
 
 	for (;;) {
-		rcuwait_wait_event(&kvm->mn_memslots_update_rcuwait,
-				   !READ_ONCE(kvm->mn_active_invalidate_count),
+		rcuwait_wait_event(&kvm->mn_memslots_update_rcuwait, !are_notifiers_active(kvm),
 				   TASK_UNINTERRUPTIBLE);
 
 		spin_lock(&kvm->mn_invalidate_lock);
@@ -119,7 +124,8 @@ int mmu_lock_when_quiet(struct kvm *kvm, bool can_fail)
 
 		/* To ask for the lock is what makes a walker yield it: not before it is done. */
 		for (nap = 0; nap < LONGEST_NAP; nap++) {
-			if (!READ_ONCE(kvm->mmu_invalidate_in_progress))
+			/* KVM counts under mmu_lock; this says only how long to sleep. */
+			if (!data_race(READ_ONCE(kvm->mmu_invalidate_in_progress)))
 				break;
 			schedule_timeout_uninterruptible(1);
 		}
@@ -186,7 +192,11 @@ void slots_end_update(struct kvm *kvm, u16 as_id)
 	generation = (set->generation & ~KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS) +
 		     kvm_arch_nr_memslot_as_ids(kvm);
 	kvm_call(kvm_arch_memslots_updated)(kvm, generation);
-	set->generation = generation;
+	/*
+	 * Readers of KVM's look at it without a lock, as when KVM ends an update: they find one
+	 * generation or the other, and with the former they cache nothing.
+	 */
+	data_race(set->generation = generation);
 }
 
 static void wait_for_readers(struct work_struct *work)

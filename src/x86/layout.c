@@ -840,7 +840,7 @@ static void lend_standin(const struct standin *standin, struct kvm_arch_memory_s
 
 	for (i = 0; i < KVM_NR_PAGE_SIZES; i++) {
 		if (!arch->rmap[i])
-			arch->rmap[i] = standin->rmap;
+			WRITE_ONCE(arch->rmap[i], standin->rmap);
 	}
 	if (!*compat_write_track(arch))
 		WRITE_ONCE(*compat_write_track(arch), standin->write_track);
