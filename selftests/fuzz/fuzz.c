@@ -33,7 +33,7 @@
 #define BUSY_VCPU	1
 #define LOG		KVM_MEM_LOG_DIRTY_PAGES
 
-/* Where slots may begin; those whose host address is bad, only beyond what the busy vCPU touches. */
+/* Where slots may begin; where the host address is bad, beyond what the busy vCPU touches. */
 #define WINDOW		(16UL << 20)
 #define BAD_GPA		(PROBE_GPA + (32UL << 20))
 #define PROBE_WINDOW	(48UL << 20)
@@ -455,11 +455,11 @@ static int call_host_memory(const struct record *r)
 	}
 }
 
-static int make(struct caller *c, enum call call, const struct record *r)
+static int make(struct caller *c, enum call what, const struct record *r)
 {
 	struct world *w = c->w;
 
-	switch (call) {
+	switch (what) {
 	case CALL_SET:
 		return call_set(w, r);
 	case CALL_GROW:
@@ -744,13 +744,14 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct record *r = (const void *)(data + 1);
+	struct record r[MAX_RECORDS];
 	size_t i, nr = size ? (size - 1) / sizeof(*r) : 0;
 	uint8_t header = size ? data[0] : 0;
 	struct caller main_thread;
 	int id, nr_workers;
 
 	nr = nr < MAX_RECORDS ? nr : MAX_RECORDS;
+	memcpy(r, data + 1, nr * sizeof(*r));
 	note_input(data, size ? 1 + nr * sizeof(*r) : 0);
 	nr_inputs++;
 	main_thread = (struct caller) { world_of(header), true };

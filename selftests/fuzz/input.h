@@ -46,7 +46,7 @@ struct record {
 	uint8_t nr;
 	uint16_t x, y;
 	uint8_t more[4];
-} __attribute__((packed));
+};
 
 #define MAX_RECORDS	64
 
@@ -64,7 +64,7 @@ enum place {
 
 enum call input_call(const struct record *r);
 enum place input_place(uint8_t byte);
-/* The numbers that slots can have here, the first of them in one address space, and some that they cannot. */
+/* Numbers that slots can have here, the first in one address space, and some that they cannot. */
 #define MAX_SLOTS	32
 #define GOOD_SLOTS	16
 
@@ -75,5 +75,8 @@ uint64_t input_bytes(uint16_t word);
 /* 32 bits, mostly what they should be. */
 uint32_t input_flags(uint8_t byte, uint32_t usual);
 uint32_t input_word(const struct record *r);
+
+/* libFuzzer's own mutation, of at least a byte. */
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
 #endif

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <linux/init.h>
 #include <linux/kcov.h>
 
 #include "kcov.h"
@@ -13,8 +14,7 @@
 #define NR_COUNTERS	(1UL << 15)
 
 /* libFuzzer clears them before each input. */
-__attribute__((section("__libfuzzer_extra_counters")))
-static uint8_t counters[NR_COUNTERS];
+static uint8_t counters[NR_COUNTERS] __section("__libfuzzer_extra_counters");
 
 static int fd = -1;
 static unsigned long *pcs;	/* the first word is their number */

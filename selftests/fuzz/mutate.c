@@ -12,8 +12,6 @@
 /* Fewer say little. */
 #define MIN_RECORDS	16
 
-size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
-
 static uint8_t *at(uint8_t *data, size_t i)
 {
 	return data + HEADER + i * sizeof(struct record);

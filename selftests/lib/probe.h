@@ -63,7 +63,7 @@ struct probe_result probe_access(struct probe *p, int id, enum probe_how how,
 				 uint64_t gpa, uint64_t value);
 uint64_t probe_read(struct probe *p, uint64_t gpa);
 void probe_write(struct probe *p, uint64_t gpa, uint64_t value);
-/* Ends an access, or a loop that was stopped, that was begun before the vCPU's dirty ring was full. */
+/* Ends an access, or a stopped loop, that was begun before the vCPU's dirty ring was full. */
 struct probe_result probe_go_on(struct probe *p, int id);
 /* Whether that is why the vCPU has left what it was told. */
 bool probe_ring_is_full(struct probe *p, int id);
