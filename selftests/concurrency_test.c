@@ -15,6 +15,7 @@
 
 #include "hammer.h"
 #include "memslot_ops.h"
+#include "xorshift.h"
 
 /* The slots that grow lie side by side in the range that vCPUs hammer. */
 #define NR_SLOTS	4
@@ -58,10 +59,7 @@ struct actor {
 
 static uint64_t actor_random(struct actor *a, uint64_t below)
 {
-	a->random ^= a->random << 13;
-	a->random ^= a->random >> 7;
-	a->random ^= a->random << 17;
-	return (a->random >> 20) % below;
+	return xorshift(&a->random) % below;
 }
 
 static void raise_to(atomic_ulong *value, uint64_t to)

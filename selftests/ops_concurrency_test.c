@@ -17,6 +17,7 @@
 #include "memslot_ops.h"
 #include "ops.h"
 #include "probe.h"
+#include "xorshift.h"
 
 #define NR_THREADS	4
 #define ROUNDS		30
@@ -110,10 +111,7 @@ struct player {
 /* host_random() is for one thread. */
 static uint64_t draw(struct player *t, uint64_t low, uint64_t high)
 {
-	t->seed ^= t->seed << 13;
-	t->seed ^= t->seed >> 7;
-	t->seed ^= t->seed << 17;
-	return low + (t->seed >> 16) % (high - low + 1);
+	return low + xorshift(&t->seed) % (high - low + 1);
 }
 
 /* ----------------------------------------------------------- a lane of one's own */

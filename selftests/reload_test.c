@@ -27,35 +27,17 @@
 
 /* ---------------------------------------------------------------- modules */
 
-/* Where the host's modules lie, kvm_amd as kvm-amd.ko or kvm_amd.ko. */
-static void find_module(const char *name, char *path, size_t size)
-{
-	char *at;
-
-	snprintf(path, size, "/modules/%s.ko", name);
-	while (access(path, R_OK) && (at = strrchr(path, '_')))
-		*at = '-';
-}
-
 static bool has_module(const char *name)
 {
 	char path[256];
 
-	find_module(name, path, sizeof(path));
+	module_find(name, path, sizeof(path));
 	return !access(path, R_OK);
-}
-
-static int load(const char *name, const char *params)
-{
-	char path[256];
-
-	find_module(name, path, sizeof(path));
-	return module_load(path, params, 0);
 }
 
 static void must_load(const char *name, const char *params)
 {
-	int err = load(name, params);
+	int err = module_load_of_host(name, params);
 
 	TEST_ASSERT(!err, "loading %s %s: %s", name, params, strerror(err));
 }
@@ -162,14 +144,14 @@ TEST(other_vendor)
 	REQUIRE(can_reload(), VENDOR " is no module that was loaded");
 	REQUIRE(has_module(OTHER_VENDOR), "there is no " OTHER_VENDOR);
 
-	TEST_ASSERT(load(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
+	TEST_ASSERT(module_load_of_host(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
 	stays_while_there_is_a_vendor();
 	TEST_ASSERT(memslot_ops_present(), "the device is gone");
 
 	must_unload(VENDOR);
-	TEST_ASSERT(load(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
+	TEST_ASSERT(module_load_of_host(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
 	must_unload(OPS);
-	TEST_ASSERT(load(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
+	TEST_ASSERT(module_load_of_host(OTHER_VENDOR, ""), OTHER_VENDOR " can be loaded");
 	must_load(OPS, "");
 	must_load(VENDOR, "");
 	TEST_ASSERT(memslot_ops_present(), "the device is not there");
@@ -185,9 +167,9 @@ TEST(type_is_taken)
 
 	must_unload(VENDOR);
 	must_unload(OPS);
-	without = load(OPS, "device_type=" VFIO_TYPE);
+	without = module_load_of_host(OPS, "device_type=" VFIO_TYPE);
 	must_load(VENDOR, "");
-	with = load(OPS, "device_type=" VFIO_TYPE);
+	with = module_load_of_host(OPS, "device_type=" VFIO_TYPE);
 	/* Some kernels say so where a module says EEXIST. */
 	TEST_ASSERT((with == EEXIST || with == EBUSY) && without == with,
 		    "loading with a type that is taken: %s without " VENDOR ", %s with it",

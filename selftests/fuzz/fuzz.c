@@ -107,10 +107,10 @@ static int dev_of(struct world *w, const struct record *r)
 /* Of the table of numbers: mostly one that a slot has, or one that could be given to a slot. */
 static unsigned int aim(struct world *w, uint8_t byte, bool exists)
 {
-	unsigned int i, nr = 0, n = exists ? input_nr_slots() : GOOD_SLOTS;
+	unsigned int i, nr = 0, n = exists ? MAX_SLOTS : GOOD_SLOTS;
 
 	if (byte >= 0xf0)
-		return byte * 7U % input_nr_slots();
+		return byte * 7U % MAX_SLOTS;
 	for (i = 0; i < n; i++)
 		nr += !w->hint[i].size != exists;
 	if (!nr)
@@ -127,10 +127,10 @@ static unsigned int next_to(struct world *w, unsigned int slot, uint8_t byte)
 	uint64_t end = w->hint[slot].gpa + w->hint[slot].size;
 	unsigned int i;
 
-	for (i = 0; i < input_nr_slots() && byte < 0xf0; i++)
+	for (i = 0; i < MAX_SLOTS && byte < 0xf0; i++)
 		if (w->hint[i].size && w->hint[i].gpa == end)
 			return i;
-	return byte % input_nr_slots();
+	return byte % MAX_SLOTS;
 }
 
 /* A part of a slot, or any number of bytes. */
@@ -163,7 +163,7 @@ static int call_set(struct world *w, const struct record *r)
 	uint64_t at = (uint64_t)(r->x % (WINDOW / PAGE_SIZE)) * PAGE_SIZE;
 	unsigned int i = aim(w, r->slot, r->more[3] & 1);
 	struct kvm_userspace_memory_region region = {
-		.slot = input_nth_slot(i),
+		.slot = input_slots[i],
 		.flags = input_flags(r->nr, r->nr & (LOG | KVM_MEM_READONLY)),
 		.guest_phys_addr = PROBE_GPA + at,
 		.memory_size = input_bytes(r->y),
@@ -200,7 +200,7 @@ static int call_grow(struct world *w, const struct record *r)
 {
 	struct hint *hint = &w->hint[aim(w, r->slot, true)];
 	const struct kvm_memslot_grow grow = {
-		.slot = input_nth_slot(hint - w->hint),
+		.slot = input_slots[hint - w->hint],
 		.flags = input_flags(r->nr, 0),
 		.memory_size = r->x < 0xc000 ?
 			       hint->size + (1 + r->x % 1024) * PAGE_SIZE :
@@ -218,7 +218,7 @@ static int call_shrink(struct world *w, const struct record *r)
 {
 	struct hint *hint = &w->hint[aim(w, r->slot, true)];
 	const struct kvm_memslot_shrink shrink = {
-		.slot = input_nth_slot(hint - w->hint),
+		.slot = input_slots[hint - w->hint],
 		.flags = input_flags(r->nr, 0),
 		.memory_size = part_of(hint, r->x),
 		.dirty_bitmap = (uintptr_t)argument_room(input_place(r->more[0])) +
@@ -256,13 +256,13 @@ static int call_split(struct world *w, const struct record *r)
 
 	pieces[0] = aim(w, r->slot, true);
 	whole = w->hint[pieces[0]];
-	s.split.slot = input_nth_slot(pieces[0]);
+	s.split.slot = input_slots[pieces[0]];
 	for (i = 0; i < s.split.nr_cuts; i++) {
 		offset += part_of(&whole, i ? r->more[i & 3] << 6 : r->x);
 		pieces[i + 1] = aim(w, r->more[i & 3] + i, false);
 		s.cuts[i] = (struct kvm_memslot_cut) {
 			.offset = offset,
-			.slot = input_nth_slot(pieces[i + 1]),
+			.slot = input_slots[pieces[i + 1]],
 		};
 	}
 	if (r->nr == 0xff)
@@ -293,10 +293,10 @@ static int call_merge(struct world *w, const struct record *r)
 	int ret;
 
 	pieces[0] = aim(w, r->slot, true);
-	m.merge.slot = input_nth_slot(pieces[0]);
+	m.merge.slot = input_slots[pieces[0]];
 	for (i = 0; i < m.merge.nr_slots; i++) {
 		pieces[i + 1] = next_to(w, pieces[i], r->more[i & 3] + i / 4);
-		m.slots[i] = input_nth_slot(pieces[i + 1]);
+		m.slots[i] = input_slots[pieces[i + 1]];
 	}
 	if (r->nr == 0xff)
 		m.merge.nr_slots = input_word(r);
@@ -311,7 +311,7 @@ static int call_merge(struct world *w, const struct record *r)
 static int call_readonly(struct world *w, const struct record *r)
 {
 	const struct kvm_memslot_set_readonly set = {
-		.slot = input_nth_slot(aim(w, r->slot, true)),
+		.slot = input_slots[aim(w, r->slot, true)],
 		.flags = input_flags(r->nr, 0),
 		.readonly = r->x < 0xff00 ? r->x & 1 : r->x,
 		.pad = input_flags(r->y, 0),
@@ -362,7 +362,7 @@ static int call_attr(struct world *w, const struct record *r)
 static int call_get_log(struct world *w, const struct record *r)
 {
 	const struct kvm_dirty_log log = {
-		.slot = input_nth_slot(aim(w, r->slot, true)),
+		.slot = input_slots[aim(w, r->slot, true)],
 		.dirty_bitmap = argument_room(input_place(r->nr)),
 	};
 
@@ -373,7 +373,7 @@ static int call_clear_log(struct world *w, const struct record *r)
 {
 	struct hint *hint = &w->hint[aim(w, r->slot, true)];
 	const struct kvm_clear_dirty_log log = {
-		.slot = input_nth_slot(hint - w->hint),
+		.slot = input_slots[hint - w->hint],
 		.first_page = part_of(hint, r->x) / PAGE_SIZE & ~(r->more[0] ? 63UL : 0),
 		.num_pages = part_of(hint, r->y) / PAGE_SIZE,
 		.dirty_bitmap = argument_room(input_place(r->nr)),
@@ -601,15 +601,13 @@ static void worlds_free(void)
 
 static void vendor_reload(void)
 {
-	const char *path = access("/modules/kvm-amd.ko", R_OK) ?
-			   "/modules/kvm_amd.ko" : "/modules/kvm-amd.ko";
 	int err;
 
 	/* A process that was killed may not have gone yet. */
 	while ((err = module_unload("kvm_amd")) == EAGAIN)
 		usleep(1000);
 	TEST_ASSERT(!err, "unloading kvm_amd: %s", strerror(err));
-	err = module_load(path, "", 0);
+	err = module_load_of_host("kvm_amd", "");
 	TEST_ASSERT(!err, "loading kvm_amd: %s", strerror(err));
 	nr_reloads++;
 }
@@ -650,8 +648,8 @@ static void delete_all(struct world *w)
 		world_make(w, w->flavour);
 		return;
 	}
-	for (i = 0; i < input_nr_slots(); i++)
-		slot_set(w->vm, input_nth_slot(i), 0, 0, 0, NULL);
+	for (i = 0; i < MAX_SLOTS; i++)
+		slot_set(w->vm, input_slots[i], 0, 0, 0, NULL);
 	memset(w->hint, 0, sizeof(w->hint));
 }
 

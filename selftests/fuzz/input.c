@@ -35,7 +35,7 @@ static const uint8_t places[] = {
 };
 
 /* 0 and 1 are those that the guest lives in. */
-static const uint32_t slots[] = {
+const uint32_t input_slots[MAX_SLOTS] = {
 	2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
 	SLOT(1, 0), SLOT(1, 1), SLOT(1, 2), SLOT(1, 3),
 	32763, 32764, 32765, 32766, 32767, 32768, 0xffff,
@@ -62,16 +62,6 @@ enum call input_call(const struct record *r)
 enum place input_place(uint8_t byte)
 {
 	return places[byte % ARRAY_SIZE(places)];
-}
-
-uint32_t input_nth_slot(unsigned int n)
-{
-	return slots[n];
-}
-
-unsigned int input_nr_slots(void)
-{
-	return ARRAY_SIZE(slots);
 }
 
 uint64_t input_bytes(uint16_t word)

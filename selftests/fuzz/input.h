@@ -59,7 +59,6 @@ enum place {
 	PLACE_EDGE,			/* its second half is in no page */
 	PLACE_READONLY,
 	PLACE_CONTESTED,		/* others write there, and unmap it */
-	NR_PLACES,
 };
 
 enum call input_call(const struct record *r);
@@ -68,8 +67,7 @@ enum place input_place(uint8_t byte);
 #define MAX_SLOTS	32
 #define GOOD_SLOTS	16
 
-uint32_t input_nth_slot(unsigned int n);
-unsigned int input_nr_slots(void);
+extern const uint32_t input_slots[MAX_SLOTS];
 /* A size or an offset, in bytes. */
 uint64_t input_bytes(uint16_t word);
 /* 32 bits, mostly what they should be. */

@@ -95,6 +95,16 @@ void other_receives(int dev)
 		    "GROW of another process's VM: %s", strerror(err));
 }
 
+/* How the process ends. */
+static int end_of(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
+	return status;
+}
+
 void other_inherits(int dev, bool killed)
 {
 	int status, err;
@@ -108,8 +118,7 @@ void other_inherits(int dev, bool killed)
 	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
 	if (killed)
 		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0)
-		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
+	status = end_of(pid);
 	TEST_ASSERT((WIFEXITED(status) && !WEXITSTATUS(status)) ||
 		    (killed && WIFSIGNALED(status)),
 		    "GROW of the parent's VM: status %#x", status);
@@ -150,8 +159,7 @@ void other_dies(unsigned int usecs, unsigned int seed)
 	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
 	usleep(usecs);
 	kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0)
-		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
+	status = end_of(pid);
 	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 		    "the other process ends by itself: status %#x", status);
 }

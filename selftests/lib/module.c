@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +18,23 @@ int module_load(const char *path, const char *params, int flags)
 	err = syscall(SYS_finit_module, fd, params, flags) ? errno : 0;
 	close(fd);
 	return err;
+}
+
+void module_find(const char *name, char *path, size_t size)
+{
+	char *at;
+
+	snprintf(path, size, "/modules/%s.ko", name);
+	while (access(path, R_OK) && (at = strrchr(path, '_')))
+		*at = '-';
+}
+
+int module_load_of_host(const char *name, const char *params)
+{
+	char path[256];
+
+	module_find(name, path, sizeof(path));
+	return module_load(path, params, 0);
 }
 
 int module_unload(const char *name)
