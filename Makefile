@@ -18,7 +18,7 @@ help:
 	@echo 'make model      of these: the model of the protocol, explored by spin'
 	@echo 'make dkms       of these: DKMS'
 	@echo 'make kunit      of these: the unit tests'
-	@echo 'make fuzz       whatever calls a fuzzer likes, for MINUTES=10 on each instrumented kernel; INPUT=<file> runs one'
+	@echo 'make fuzz       whatever calls a fuzzer likes, for MINUTES=10 on each of four kernels; INPUT=<file> runs one'
 	@echo '                that it has found'
 	@echo 'make vmm        of these: the library for VMMs, and QEMU with it'
 	@echo 'make selftests  of these: the tests that run guests'

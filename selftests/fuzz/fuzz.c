@@ -52,6 +52,7 @@ enum flavour {
 /* What slots there are, as far as calls that succeeded tell: something to aim at. */
 struct hint {
 	uint64_t gpa, size;		/* 0: no such slot */
+	bool logs;
 };
 
 struct world {
@@ -133,12 +134,16 @@ static unsigned int next_to(struct world *w, unsigned int slot, uint8_t byte)
 	return byte % MAX_SLOTS;
 }
 
-/* A part of a slot, or any number of bytes. */
+/* A part of a slot, its end or what is close to it, or any number of bytes. */
 static uint64_t part_of(const struct hint *hint, uint16_t word)
 {
+	uint64_t pages = hint->size / PAGE_SIZE;
+
 	if (word >= 0xc000)
 		return input_bytes(word);
-	return hint->size / 0xc000 * word & ~(PAGE_SIZE - 1UL);
+	if (word >= 0xb000)
+		return (pages - 2 + word % 4) * PAGE_SIZE;
+	return pages * word / 0xb000 * PAGE_SIZE;
 }
 
 static int with_argument(int fd, unsigned long cmd, const struct record *r,
@@ -191,8 +196,11 @@ static int call_set(struct world *w, const struct record *r)
 	ret = with_other(w->vm->fd, KVM_SET_USER_MEMORY_REGION, r, &region,
 			 sizeof(region));
 	if (!ret)
-		w->hint[i] = (struct hint) { region.guest_phys_addr,
-					     region.memory_size };
+		w->hint[i] = (struct hint) {
+			.gpa = region.guest_phys_addr,
+			.size = region.memory_size,
+			.logs = region.flags & LOG,
+		};
 	return ret;
 }
 
@@ -214,6 +222,18 @@ static int call_grow(struct world *w, const struct record *r)
 	return ret;
 }
 
+/* Where a slot logs, and not in rings, a bitmap is wanted; mostly. */
+static uintptr_t bitmap_for(struct world *w, const struct hint *hint,
+			    const struct record *r)
+{
+	bool wanted = hint->logs && w->flavour != FLAVOUR_RING;
+
+	if (wanted == (r->more[1] >= 0xe0))
+		return 0;
+	return (uintptr_t)argument_room(input_place(r->more[0])) +
+	       (r->more[2] < 0xf0 ? 0 : r->more[2] & 7);
+}
+
 static int call_shrink(struct world *w, const struct record *r)
 {
 	struct hint *hint = &w->hint[aim(w, r->slot, true)];
@@ -221,8 +241,7 @@ static int call_shrink(struct world *w, const struct record *r)
 		.slot = input_slots[hint - w->hint],
 		.flags = input_flags(r->nr, 0),
 		.memory_size = part_of(hint, r->x),
-		.dirty_bitmap = (uintptr_t)argument_room(input_place(r->more[0])) +
-				(r->more[1] < 0xf0 ? 0 : r->more[1] & 7),
+		.dirty_bitmap = bitmap_for(w, hint, r),
 	};
 	int ret = with_argument(dev_of(w, r), KVM_MEMSLOT_SHRINK, r, &shrink,
 				sizeof(shrink));
@@ -273,8 +292,11 @@ static int call_split(struct world *w, const struct record *r)
 	for (i = 0; !ret && i <= nr_listed(r); i++) {
 		offset = i ? s.cuts[i - 1].offset : 0;
 		end = i < nr_listed(r) ? s.cuts[i].offset : whole.size;
-		w->hint[pieces[i]] = (struct hint) { whole.gpa + offset,
-						     end - offset };
+		w->hint[pieces[i]] = (struct hint) {
+			.gpa = whole.gpa + offset,
+			.size = end - offset,
+			.logs = whole.logs,
+		};
 	}
 	return ret;
 }
@@ -372,10 +394,12 @@ static int call_get_log(struct world *w, const struct record *r)
 static int call_clear_log(struct world *w, const struct record *r)
 {
 	struct hint *hint = &w->hint[aim(w, r->slot, true)];
+	/* Mostly whole words of a bitmap. */
+	const uint64_t unit = r->more[0] < 0xf0 ? 64 : 1;
 	const struct kvm_clear_dirty_log log = {
 		.slot = input_slots[hint - w->hint],
-		.first_page = part_of(hint, r->x) / PAGE_SIZE & ~(r->more[0] ? 63UL : 0),
-		.num_pages = part_of(hint, r->y) / PAGE_SIZE,
+		.first_page = part_of(hint, r->x) / PAGE_SIZE / unit * unit,
+		.num_pages = part_of(hint, r->y) / PAGE_SIZE / unit * unit,
 		.dirty_bitmap = argument_room(input_place(r->nr)),
 	};
 
@@ -399,7 +423,7 @@ static int reset_rings(struct world *w)
 static int call_open(struct world *w, const struct record *r)
 {
 	struct kvm_create_device create = {
-		.type = r->x < 0xf000 ? memslot_ops_type() : r->x % 16,
+		.type = r->more[0] < 0xf0 ? memslot_ops_type() : r->more[0] % 16,
 		.flags = input_flags(r->y >> 8, r->y & KVM_CREATE_DEVICE_TEST),
 	};
 	int ret, old;
@@ -421,18 +445,16 @@ static int close_dev(struct world *w, int i)
 	return fd >= 0 ? close(fd) : -1;
 }
 
-static int call_run(struct caller *c, const struct record *r)
+static int call_run(struct world *w, const struct record *r)
 {
 	uint64_t gpa = PROBE_GPA + (uint64_t)(r->x % (PROBE_WINDOW / PAGE_SIZE)) * PAGE_SIZE;
 	struct probe_result result;
 
-	if (!c->alone)
-		return -1;
-	result = probe_access(c->w->p, 0, r->nr & 1 ? PROBE_WRITE : PROBE_READ, gpa,
+	result = probe_access(w->p, 0, r->nr & 1 ? PROBE_WRITE : PROBE_READ, gpa,
 			      r->y);
 	while (result.ring_full) {
-		reset_rings(c->w);
-		result = probe_go_on(c->w->p, 0);
+		reset_rings(w);
+		result = probe_go_on(w->p, 0);
 	}
 	return result.err ? -1 : 0;
 }
@@ -455,10 +477,8 @@ static int call_host_memory(const struct record *r)
 	}
 }
 
-static int make(struct caller *c, enum call what, const struct record *r)
+static int make(struct world *w, enum call what, const struct record *r)
 {
-	struct world *w = c->w;
-
 	switch (what) {
 	case CALL_SET:
 		return call_set(w, r);
@@ -481,40 +501,59 @@ static int make(struct caller *c, enum call what, const struct record *r)
 	case CALL_CLEAR_LOG:
 		return call_clear_log(w, r);
 	case CALL_RESET_RINGS:
-		return c->alone ? reset_rings(w) : -1;
+		return reset_rings(w);
 	case CALL_OPEN:
 		return call_open(w, r);
 	case CALL_CLOSE:
 		return close_dev(w, 1 + r->nr % (NR_DEVS - 1));
 	case CALL_RUN:
-		return call_run(c, r);
+		return call_run(w, r);
 	case CALL_FORK:
-		if (!c->alone || r->x % 8)
-			return -1;
 		other_inherits(dev_of(w, r), r->nr & 1);
 		return 0;
 	case CALL_SEND:
-		if (!c->alone)
-			return -1;
 		other_receives(dev_of(w, r));
 		return 0;
 	case CALL_KILL:
-		if (!c->alone || r->x % 32)
-			return -1;
-		other_dies(r->y, r->nr);
+		other_dies(r->y % 8192, r->nr);
 		return 0;
 	default:
 		return call_host_memory(r);
 	}
 }
 
+/* What is for one thread only, and now and then what takes long. */
+static bool is_left_out(struct caller *c, enum call call, const struct record *r)
+{
+	switch (call) {
+	case CALL_OPEN:
+		return r->x % 8;
+	case CALL_RESET_RINGS:
+	case CALL_RUN:
+	case CALL_SEND:
+		return !c->alone;
+	case CALL_FORK:
+		return !c->alone || r->x % 64;
+	case CALL_KILL:
+		return !c->alone || r->x % 32;
+	default:
+		return false;
+	}
+}
+
 static void carry_out(struct caller *c, const struct record *r)
 {
 	enum call call = input_call(r);
+	int err;
 
+	if (is_left_out(c, call, r))
+		return;
+	err = make(c->w, call, r) < 0 ? errno : 0;
 	nr_made[call]++;
-	if (make(c, call, r) >= 0)
+	if (!err)
 		nr_good[call]++;
+	if (c->alone)
+		kcov_note(call << 8 | err);
 }
 
 /* ---------------------------------------------------------------- workers */
@@ -556,6 +595,23 @@ static void workers_init(void)
 }
 
 /* ----------------------------------------------------------------- worlds */
+
+/* As many slots as the input wants to begin with, one beside the other. */
+static void lay_out(struct world *w, uint8_t header)
+{
+	unsigned int i, nr = header / INPUT_SLOTS;
+	const uint64_t size = WINDOW / 16;
+
+	for (i = 0; i < nr; i++) {
+		w->hint[i] = (struct hint) {
+			.gpa = PROBE_GPA + i * size,
+			.size = size,
+			.logs = header & INPUT_LOG,
+		};
+		slot_must_set(w->vm, input_slots[i], w->hint[i].logs ? LOG : 0,
+			      w->hint[i].gpa, size, arena + i * size);
+	}
+}
 
 static void world_make(struct world *w, enum flavour flavour)
 {
@@ -729,7 +785,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	other_init();
 	TEST_ASSERT(memslot_ops_present(), "the module is not loaded");
 	if (!kcov_open())
-		printf("# this kernel has no KCOV: bytes are only random\n");
+		printf("# this kernel has no KCOV: what counts is how calls end\n");
 	arena = mmap(NULL, ARENA + HUGE_SIZE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	TEST_ASSERT(arena != MAP_FAILED, "no guest memory: %s", strerror(errno));
@@ -764,6 +820,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			workers[id].records[workers[id].nr++] = &r[i];
 	}
 
+	lay_out(main_thread.w, header);
 	argument_meddle(header & INPUT_MEDDLE);
 	if (header & INPUT_LOOP) {
 		const struct probe_range range = {

@@ -16,6 +16,8 @@
 #define INPUT_MEDDLE		(1 << 3) /* somebody changes arguments */
 #define INPUT_THREADS		(1 << 4) /* calls are made by several threads */
 #define INPUT_RELOAD		(1 << 5) /* the vendor's module comes anew before */
+#define INPUT_LOG		INPUT_RELOAD	/* slots that are there log */
+#define INPUT_SLOTS		(1 << 6) /* how many there are at first: 0 to 3 */
 
 enum call {
 	CALL_SET,
@@ -48,7 +50,7 @@ struct record {
 	uint8_t more[4];
 };
 
-#define MAX_RECORDS	64
+#define MAX_RECORDS	128
 
 /* Where an argument lies. */
 enum place {

@@ -18,6 +18,7 @@ static uint8_t counters[NR_COUNTERS] __section("__libfuzzer_extra_counters");
 
 static int fd = -1;
 static unsigned long *pcs;	/* the first word is their number */
+static unsigned int noted;
 
 bool kcov_open(void)
 {
@@ -37,6 +38,7 @@ bool kcov_open(void)
 
 void kcov_begin(void)
 {
+	noted = 0;
 	if (fd < 0)
 		return;
 	__atomic_store_n(&pcs[0], 0, __ATOMIC_RELAXED);
@@ -49,10 +51,24 @@ static uint32_t hash(unsigned long from, unsigned long to)
 }
 
 /* An edge is a place, and the one before it. */
+static void count(unsigned long from, unsigned long to)
+{
+	uint8_t *counter = &counters[hash(from, to) % NR_COUNTERS];
+
+	if (*counter < UINT8_MAX)
+		++*counter;
+}
+
+void kcov_note(unsigned int what)
+{
+	if (fd < 0)
+		count(noted, what);
+	noted = what;
+}
+
 void kcov_end(void)
 {
 	unsigned long i, nr, from = 0;
-	uint8_t *counter;
 
 	/* Without any, libFuzzer takes the program for one that does not count. */
 	counters[0] = 1;
@@ -61,9 +77,7 @@ void kcov_end(void)
 	ioctl(fd, KCOV_DISABLE, 0);
 	nr = __atomic_load_n(&pcs[0], __ATOMIC_RELAXED);
 	for (i = 1; i <= nr; i++) {
-		counter = &counters[hash(from, pcs[i]) % NR_COUNTERS];
-		if (*counter < UINT8_MAX)
-			++*counter;
+		count(from, pcs[i]);
 		from = pcs[i];
 	}
 }

@@ -8,10 +8,12 @@
 
 #include <stdbool.h>
 
-/* False where the kernel has no KCOV; then the others do nothing. */
+/* False where the kernel has no KCOV: there it is what has been noted that counts. */
 bool kcov_open(void);
 /* Of the calling thread, from here to there. */
 void kcov_begin(void);
 void kcov_end(void);
+/* In between: which call it was, and how it ended. */
+void kcov_note(unsigned int what);
 
 #endif

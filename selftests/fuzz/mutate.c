@@ -10,7 +10,7 @@
 
 #define HEADER		1
 /* Fewer say little. */
-#define MIN_RECORDS	16
+#define MIN_RECORDS	48
 
 static uint8_t *at(uint8_t *data, size_t i)
 {

@@ -18,81 +18,15 @@
 
 static int to_receiver = -1;
 
+/* What it is asked for: the descriptor that comes along is tried, or a process is killed. */
+struct request {
+	bool kill;
+	unsigned int usecs, seed;
+};
+
 static int try_grow(int dev)
 {
 	return slot_grow(dev, SLOT_ID, 64 * GIGA_SIZE);
-}
-
-/* One descriptor after the other; each is answered by an errno. */
-static void receiver_main(int from)
-{
-	char control[CMSG_SPACE(sizeof(int))];
-	struct cmsghdr *cmsg;
-	struct iovec iov;
-	struct msghdr msg;
-	int dev, err;
-	char byte;
-
-	for (;;) {
-		iov = (struct iovec) { &byte, 1 };
-		msg = (struct msghdr) {
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
-			.msg_control = control,
-			.msg_controllen = sizeof(control),
-		};
-		if (recvmsg(from, &msg, 0) != 1)
-			_exit(0);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		err = -1;
-		if (cmsg) {
-			memcpy(&dev, CMSG_DATA(cmsg), sizeof(dev));
-			err = try_grow(dev);
-			close(dev);
-		}
-		if (write(from, &err, sizeof(err)) != sizeof(err))
-			_exit(1);
-	}
-}
-
-void other_init(void)
-{
-	int ends[2];
-
-	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends),
-		    "no socket");
-	if (!fork()) {
-		close(ends[0]);
-		receiver_main(ends[1]);
-	}
-	close(ends[1]);
-	to_receiver = ends[0];
-}
-
-void other_receives(int dev)
-{
-	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	int err;
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(dev));
-	memcpy(CMSG_DATA(cmsg), &dev, sizeof(dev));
-	/* Somebody may have closed it. */
-	if (sendmsg(to_receiver, &msg, 0) != 1)
-		return;
-	TEST_ASSERT(read(to_receiver, &err, sizeof(err)) == sizeof(err),
-		    "the other process has died");
-	TEST_ASSERT(err == EIO || err == ENOTTY || err == EBADF,
-		    "GROW of another process's VM: %s", strerror(err));
 }
 
 /* How the process ends. */
@@ -103,25 +37,6 @@ static int end_of(pid_t pid)
 	while (waitpid(pid, &status, 0) < 0)
 		TEST_ASSERT(errno == EINTR, "waiting: %s", strerror(errno));
 	return status;
-}
-
-void other_inherits(int dev, bool killed)
-{
-	int status, err;
-	pid_t pid;
-
-	pid = fork();
-	if (!pid) {
-		err = try_grow(dev);
-		_exit(err != EIO && err != ENOTTY && err != EBADF);
-	}
-	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
-	if (killed)
-		kill(pid, SIGKILL);
-	status = end_of(pid);
-	TEST_ASSERT((WIFEXITED(status) && !WEXITSTATUS(status)) ||
-		    (killed && WIFSIGNALED(status)),
-		    "GROW of the parent's VM: status %#x", status);
 }
 
 /* There and back, in a VM of its own, for ever. */
@@ -148,18 +63,129 @@ static void victim_main(unsigned int seed)
 	}
 }
 
-void other_dies(unsigned int usecs, unsigned int seed)
+/* Forked here, where there is little to copy. Returns how the process ended. */
+static int kill_one(const struct request *request)
 {
-	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		victim_main(request->seed);
+	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
+	usleep(request->usecs);
+	kill(pid, SIGKILL);
+	return end_of(pid);
+}
+
+/* One request after the other; each is answered by an errno, or what became of a process. */
+static void receiver_main(int from)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr *cmsg;
+	struct iovec iov;
+	struct msghdr msg;
+	struct request request;
+	int dev, err;
+
+	for (;;) {
+		iov = (struct iovec) { &request, sizeof(request) };
+		msg = (struct msghdr) {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control,
+			.msg_controllen = sizeof(control),
+		};
+		if (recvmsg(from, &msg, 0) != sizeof(request))
+			_exit(0);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		err = -1;
+		if (cmsg) {
+			memcpy(&dev, CMSG_DATA(cmsg), sizeof(dev));
+			err = try_grow(dev);
+			close(dev);
+		}
+		if (request.kill)
+			err = kill_one(&request);
+		if (write(from, &err, sizeof(err)) != sizeof(err))
+			_exit(1);
+	}
+}
+
+void other_init(void)
+{
+	int ends[2];
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends),
+		    "no socket");
+	if (!fork()) {
+		close(ends[0]);
+		receiver_main(ends[1]);
+	}
+	close(ends[1]);
+	to_receiver = ends[0];
+}
+
+static int answer(void)
+{
+	int value;
+
+	TEST_ASSERT(read(to_receiver, &value, sizeof(value)) == sizeof(value),
+		    "the other process has died");
+	return value;
+}
+
+void other_receives(int dev)
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct request request = { 0 };
+	struct iovec iov = { &request, sizeof(request) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	int err;
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(dev));
+	memcpy(CMSG_DATA(cmsg), &dev, sizeof(dev));
+	/* Somebody may have closed it. */
+	if (sendmsg(to_receiver, &msg, 0) != sizeof(request))
+		return;
+	err = answer();
+	TEST_ASSERT(err == EIO || err == ENOTTY || err == EBADF,
+		    "GROW of another process's VM: %s", strerror(err));
+}
+
+void other_inherits(int dev, bool killed)
+{
+	int status, err;
 	pid_t pid;
 
 	pid = fork();
-	if (!pid)
-		victim_main(seed);
+	if (!pid) {
+		err = try_grow(dev);
+		_exit(err != EIO && err != ENOTTY && err != EBADF);
+	}
 	TEST_ASSERT(pid > 0, "cannot fork: %s", strerror(errno));
-	usleep(usecs);
-	kill(pid, SIGKILL);
+	if (killed)
+		kill(pid, SIGKILL);
 	status = end_of(pid);
+	TEST_ASSERT((WIFEXITED(status) && !WEXITSTATUS(status)) ||
+		    (killed && WIFSIGNALED(status)),
+		    "GROW of the parent's VM: status %#x", status);
+}
+
+void other_dies(unsigned int usecs, unsigned int seed)
+{
+	const struct request request = { true, usecs, seed };
+	int status;
+
+	TEST_ASSERT(write(to_receiver, &request, sizeof(request)) == sizeof(request),
+		    "the other process has died");
+	status = answer();
 	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
-		    "the other process ends by itself: status %#x", status);
+		    "the victim ends by itself: status %#x", status);
 }
