@@ -228,7 +228,9 @@ static uintptr_t bitmap_for(struct world *w, const struct hint *hint,
 {
 	bool wanted = hint->logs && w->flavour != FLAVOUR_RING;
 
-	if (wanted == (r->more[1] >= 0xe0))
+	if (r->more[1] >= 0xe0)
+		wanted = !wanted;
+	if (!wanted)
 		return 0;
 	return (uintptr_t)argument_room(input_place(r->more[0])) +
 	       (r->more[2] < 0xf0 ? 0 : r->more[2] & 7);
@@ -523,9 +525,9 @@ static int make(struct world *w, enum call what, const struct record *r)
 }
 
 /* What is for one thread only, and now and then what takes long. */
-static bool is_left_out(struct caller *c, enum call call, const struct record *r)
+static bool is_left_out(struct caller *c, enum call what, const struct record *r)
 {
-	switch (call) {
+	switch (what) {
 	case CALL_OPEN:
 		return r->x % 8;
 	case CALL_RESET_RINGS:
