@@ -19,16 +19,11 @@
  *	-k		a control: only what KVM can do by itself
  */
 #include <getopt.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <time.h>
 
 #include "kvm_util.h"
 #include "processor.h"
-#include "ucall_common.h"
 
 #include "chooser.h"
 #include "history.h"
@@ -37,11 +32,8 @@
 #include "memslot_ops.h"
 #include "notes.h"
 #include "pages.h"
-#include "rule.h"
 #include "tally.h"
-#include "xorshift.h"
-
-#define MAX_VCPUS	PAGES_MAX_VCPUS
+#include "touchers.h"
 
 #define FIRST_SLOT	2
 #define RANGE_FRAMES	12
@@ -55,261 +47,6 @@
 /* Pages whose contents the host throws away as it likes. */
 #define SCRATCH_FIRST	(7 * HUGE_PAGES)
 #define SCRATCH_NR	(2 * HUGE_PAGES)
-
-#define NO_PAGE		(~0UL)
-
-/* ------------------------------------- what the guest and the host share */
-
-enum want {
-	NEVER,			/* the access must leave the guest */
-	MAY,
-	MUST,			/* the access must reach memory */
-	SHUN,			/* nobody begins one */
-};
-
-struct rule {
-	uint32_t read;		/* and to execute */
-	uint32_t write;
-};
-
-enum how {
-	READ,
-	WRITE,
-	EXEC,
-};
-
-enum wrong {
-	LANDED,			/* what must leave the guest did not */
-	BAD_STAMP,
-	BAD_COUNTER,
-	BAD_CODE,
-};
-
-enum order {
-	ORDER_PAUSE,
-	ORDER_RUN,
-	ORDER_END,
-};
-
-/* A vCPU's side of it. */
-struct note {
-	uint64_t done;			/* the last order that took effect */
-	uint64_t touches;
-	uint64_t touches_changing;	/* whose rule was not strict */
-	/* The access under way: */
-	uint64_t page;
-	uint64_t how;
-	uint32_t rule;			/* before it */
-	uint32_t exited;		/* set by the host */
-	uint64_t exec_page;		/* to be left alone until it is NO_PAGE */
-	/* What was wrong: */
-	uint64_t wrong;
-	uint64_t rule_after;
-	uint64_t got;
-	uint64_t wanted;
-} __aligned(256);
-
-struct notes {
-	uint64_t order_nr;
-	enum order order;
-	uint64_t seed;
-	bool emulation;			/* KVM_FEP works */
-	uint64_t hot_first;		/* pages that matter most just now */
-	uint64_t hot_nr;
-	struct note note[MAX_VCPUS];
-	struct rule rule[NR_PAGES];
-	/* What page->counter should be. */
-	uint64_t counter[MAX_VCPUS][NR_PAGES];
-};
-
-static bool is_scratch(uint64_t page)
-{
-	return page - SCRATCH_FIRST < SCRATCH_NR;
-}
-
-static uint64_t gpa_of(uint64_t page)
-{
-	return RANGE_GPA + page * PAGE_SIZE;
-}
-
-/* ------------------------------------------------------------- the guest */
-
-static uint64_t guest_load(uint64_t *p, bool emulated)
-{
-	uint64_t value;
-
-	if (emulated)
-		asm volatile(KVM_FEP "mov (%1), %0"
-			     : "=r"(value) : "r"(p) : "memory");
-	else
-		asm volatile("mov (%1), %0"
-			     : "=r"(value) : "r"(p) : "memory");
-	return value;
-}
-
-static void guest_store(uint64_t *p, uint64_t value, bool emulated)
-{
-	if (emulated)
-		asm volatile(KVM_FEP "mov %1, (%0)"
-			     : : "r"(p), "r"(value) : "memory");
-	else
-		asm volatile("mov %1, (%0)"
-			     : : "r"(p), "r"(value) : "memory");
-}
-
-static void guest_complain(struct note *me, enum wrong what, uint32_t after,
-			   uint64_t got, uint64_t wanted)
-{
-	me->wrong = what;
-	me->rule_after = after;
-	me->got = got;
-	me->wanted = wanted;
-	GUEST_SYNC(0);
-}
-
-static void guest_begin(struct note *me, uint64_t nr, enum how how,
-			uint32_t *rule)
-{
-	me->page = nr;
-	me->how = how;
-	me->exited = 0;
-	WRITE_ONCE(me->rule, READ_ONCE(*rule));
-	barrier();
-}
-
-/* True if the access was under a strict rule all the time. */
-static bool guest_end(struct note *me, uint32_t *rule)
-{
-	uint32_t after;
-
-	/* A write must be over before the rule is read again. */
-	asm volatile("mfence" : : : "memory");
-	after = READ_ONCE(*rule);
-
-	me->touches++;
-	if (after != me->rule || WANT(after) == MAY || WANT(after) == SHUN) {
-		me->touches_changing++;
-		return false;
-	}
-	if (WANT(after) == NEVER && !READ_ONCE(me->exited))
-		guest_complain(me, LANDED, after, 0, 0);
-	return true;
-}
-
-static void guest_read(struct notes *notes, int id, uint64_t nr, uint64_t random)
-{
-	struct page *page = (void *)gpa_of(nr);
-	bool emulated = notes->emulation && !(random & 0xf);
-	bool ask_stamp = random & 0x10;
-	struct note *me = &notes->note[id];
-	uint64_t got, wanted;
-
-	wanted = ask_stamp ? PAGE_STAMP(nr) : notes->counter[id][nr];
-	guest_begin(me, nr, READ, &notes->rule[nr].read);
-	got = guest_load(ask_stamp ? &page->stamp : &page->counter[id], emulated);
-	if (!guest_end(me, &notes->rule[nr].read))
-		return;
-
-	if (WANT(me->rule) == MUST && !is_scratch(nr) && got != wanted)
-		guest_complain(me, ask_stamp ? BAD_STAMP : BAD_COUNTER,
-			       me->rule, got, wanted);
-}
-
-static void guest_write(struct notes *notes, int id, uint64_t nr, uint64_t random)
-{
-	struct page *page = (void *)gpa_of(nr);
-	bool emulated = notes->emulation && !(random & 0xf);
-	uint64_t *counter = &notes->counter[id][nr];
-	struct note *me = &notes->note[id];
-
-	guest_begin(me, nr, WRITE, &notes->rule[nr].write);
-	guest_store(&page->counter[id], *counter + 1, emulated);
-	barrier();
-	if (!READ_ONCE(me->exited))
-		*counter += 1;
-	guest_end(me, &notes->rule[nr].write);
-}
-
-/*
- * A fetch that finds no memory cannot be survived. The host leaves a page alone
- * while a vCPU says that it is about to execute it.
- */
-static void guest_exec(struct notes *notes, int id, uint64_t nr)
-{
-	struct page *page = (void *)gpa_of(nr);
-	struct note *me = &notes->note[id];
-	uint64_t got;
-
-	WRITE_ONCE(me->exec_page, nr);
-	asm volatile("mfence" : : : "memory");
-	guest_begin(me, nr, EXEC, &notes->rule[nr].read);
-	if (WANT(me->rule) == MUST) {
-		got = ((uint32_t (*)(void))page->code)();
-		guest_end(me, &notes->rule[nr].read);
-		if (got != nr)
-			guest_complain(me, BAD_CODE, me->rule, got, nr);
-	}
-	WRITE_ONCE(me->exec_page, NO_PAGE);
-}
-
-static void guest_touch(struct notes *notes, int id, uint64_t random)
-{
-	uint64_t hot_nr = READ_ONCE(notes->hot_nr), nr;
-	/* Exits take long. */
-	bool exit_is_due = !(random >> 4 & 0xf);
-	struct rule *rule;
-
-	if (hot_nr && random & 1)
-		nr = READ_ONCE(notes->hot_first) + (random >> 16) % hot_nr;
-	else
-		nr = random >> 16;
-	nr %= NR_PAGES;
-	rule = &notes->rule[nr];
-	if (WANT(rule->read) == SHUN) {
-		notes->note[id].touches++;
-		notes->note[id].touches_changing++;
-		return;
-	}
-
-	switch (random >> 1 & 7) {
-	case 0 ... 2:
-		if (WANT(rule->read) != NEVER || exit_is_due)
-			guest_read(notes, id, nr, random >> 8);
-		break;
-	case 3 ... 5:
-		if (WANT(rule->write) != NEVER || exit_is_due)
-			guest_write(notes, id, nr, random >> 8);
-		break;
-	default:
-		if (!is_scratch(nr))
-			guest_exec(notes, id, nr);
-		break;
-	}
-}
-
-static void guest_code(struct notes *notes, int id)
-{
-	struct note *me = &notes->note[id];
-	uint64_t order_nr = 0, random;
-	enum order order;
-
-	random = notes->seed * (2 * id + 3) | 1;
-	do {
-		while (READ_ONCE(notes->order_nr) == order_nr)
-			cpu_relax();
-		order_nr = READ_ONCE(notes->order_nr);
-		order = READ_ONCE(notes->order);
-		WRITE_ONCE(me->done, order_nr);
-		while (order == ORDER_RUN &&
-		       READ_ONCE(notes->order_nr) == order_nr) {
-			guest_touch(notes, id, xorshift(&random));
-			/* Lets an emulated host turn to its other CPUs. */
-			if (!(random & 0xf))
-				cpu_relax();
-		}
-	} while (order != ORDER_END);
-	GUEST_DONE();
-}
 
 /* ---------------------------------------------------------- the options */
 
@@ -336,32 +73,6 @@ static struct {
 	.backing = BACKING_THP,
 };
 
-/* ----------------------------------------------------- the state of it all */
-
-static struct kvm_vm *vm;
-static struct notes *notes;
-static char *mem;
-static struct range range;
-static struct chooser chooser;
-/* What the chooser keeps. */
-static struct layout *const layout = &chooser.layout;
-
-struct runner {
-	int id;
-	struct kvm_vcpu *vcpu;
-	pthread_t thread;
-	uint64_t exits;
-};
-
-static struct runner runners[MAX_VCPUS];
-
-static struct counter nr_huge;
-static uint64_t most_huge;
-
-/* ------------------------------------------------- what is said of a failure */
-
-static pthread_mutex_t fail_mutex = PTHREAD_MUTEX_INITIALIZER;
-
 static void print_setup(void)
 {
 	static const char * const backings[] = { "4k", "thp", "hugetlb" };
@@ -373,258 +84,31 @@ static void print_setup(void)
 		       opt.eager_split ? 'Y' : 'N');
 }
 
-static const char *how_name(enum how how)
-{
-	return how == READ ? "read" : how == WRITE ? "write" : "fetch";
-}
+/* ----------------------------------------------------- the state of it all */
 
-static const char *rule_name(uint32_t rule)
-{
-	static const char * const names[] = { "never", "may", "must", "shun" };
-	static char buf[4][32];
-	static int next;
-	char *name = buf[next++ % 4];
+static struct kvm_vm *vm;
+static char *mem;
+static struct range range;
+static struct chooser chooser;
+/* What the chooser keeps. */
+static struct layout *const layout = &chooser.layout;
 
-	snprintf(name, sizeof(buf[0]), "%s (#%u)", names[WANT(rule)],
-		 rule >> WANT_BITS);
-	return name;
-}
+static struct counter nr_huge;
+static uint64_t most_huge;
 
-/* Fails the test because of what vCPU @r does, which it is not back from. */
-static __printf(2, 3) void fail(struct runner *r, const char *fmt, ...)
-{
-	struct note *note = &notes->note[r->id];
-	struct rule *rule = &notes->rule[note->page % NR_PAGES];
-	char what[256];
-	va_list args;
-
-	/* Who is not the first waits for the process to end. */
-	pthread_mutex_lock(&fail_mutex);
-	va_start(args, fmt);
-	vsnprintf(what, sizeof(what), fmt, args);
-	va_end(args);
-
-	ksft_print_msg("vCPU %d: %s\n", r->id, what);
-	ksft_print_msg("at a %s of page %lu, gpa %#lx; this reaches memory: %s\n",
-		       how_name(note->how), note->page, gpa_of(note->page),
-		       rule_name(note->rule));
-	ksft_print_msg("now reads reach memory: %s, writes: %s\n",
-		       rule_name(READ_ONCE(rule->read)),
-		       rule_name(READ_ONCE(rule->write)));
-	exit(KSFT_FAIL);
-}
-
-/* ----------------------------------------------------------------- vCPUs */
-
-static void take_mmio(struct runner *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-	uint64_t page = (run->mmio.phys_addr - RANGE_GPA) / PAGE_SIZE;
-	struct note *note = &notes->note[r->id];
-	uint32_t now;
-
-	if (page >= NR_PAGES || page != note->page || run->mmio.len != 8 ||
-	    note->how != (run->mmio.is_write ? WRITE : READ))
-		fail(r, "KVM_EXIT_MMIO for what it did not do: a %s of %u bytes at %#llx",
-		     run->mmio.is_write ? "write" : "read", run->mmio.len,
-		     run->mmio.phys_addr);
-
-	now = run->mmio.is_write ? READ_ONCE(notes->rule[page].write) :
-				   READ_ONCE(notes->rule[page].read);
-	if (now == note->rule && WANT(now) == MUST)
-		fail(r, "KVM_EXIT_MMIO: memory blinked");
-
-	/* The write is lost, as the device that nobody emulates would lose it. */
-	if (!run->mmio.is_write)
-		memset(run->mmio.data, 0xff, 8);
-	note->exited = 1;
-	r->exits++;
-}
-
-static void fail_as_guest_said(struct runner *r)
-{
-	static const char * const names[] = {
-		[BAD_STAMP] = "wrong contents",
-		[BAD_COUNTER] = "a write was lost, or came from nowhere",
-		[BAD_CODE] = "wrong code",
-	};
-	struct note *note = &notes->note[r->id];
-
-	if (note->wrong == LANDED)
-		fail(r, "the access landed where there is no memory for it");
-	fail(r, "%s: %#lx, not %#lx", names[note->wrong], note->got,
-	     note->wanted);
-}
-
-/* False when the guest has ended. */
-static bool take_exit(struct runner *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-	struct ucall uc;
-
-	switch (run->exit_reason) {
-	case KVM_EXIT_MMIO:
-		take_mmio(r);
-		return true;
-	case KVM_EXIT_IO:
-		switch (get_ucall(r->vcpu, &uc)) {
-		case UCALL_DONE:
-			return false;
-		case UCALL_SYNC:
-			fail_as_guest_said(r);
-		default:
-			fail(r, "unexpected ucall %lu", uc.cmd);
-		}
-		return false;
-	case KVM_EXIT_INTERNAL_ERROR:
-		fail(r, "KVM_EXIT_INTERNAL_ERROR, suberror %u",
-		     run->internal.suberror);
-		return false;
-	default:
-		fail(r, "unexpected exit: %s",
-		     exit_reason_str(run->exit_reason));
-		return false;
-	}
-}
-
-static void *runner_main(void *arg)
-{
-	struct runner *r = arg;
-
-	for (;;) {
-		if (__vcpu_run(r->vcpu)) {
-			if (errno != EINTR && errno != EAGAIN)
-				fail(r, "KVM_RUN: %s", strerror(errno));
-		} else if (!take_exit(r)) {
-			return NULL;
-		}
-	}
-}
-
-static bool order_done(void *arg)
-{
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (READ_ONCE(notes->note[i].done) != notes->order_nr)
-			return false;
-	}
-	return true;
-}
-
-static void give_order(enum order order)
-{
-	notes->order = order;
-	atomic_thread_fence(memory_order_release);
-	WRITE_ONCE(notes->order_nr, notes->order_nr + 1);
-	TEST_ASSERT(host_wait(order_done, NULL), "the vCPUs ignore order %d",
-		    order);
-}
-
-static bool touched_until(void *arg)
-{
-	uint64_t *until = arg;
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (READ_ONCE(notes->note[i].touches) < until[i])
-			return false;
-	}
-	return true;
-}
-
-/* Until each vCPU has touched so many more pages. */
-static void wait_touches(uint64_t nr)
-{
-	uint64_t until[MAX_VCPUS];
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++)
-		until[i] = READ_ONCE(notes->note[i].touches) + nr;
-	TEST_ASSERT(host_wait(touched_until, until), "the vCPUs stand still");
-}
-
-static void set_hot(uint64_t first, uint64_t nr)
-{
-	/* The guest takes any pair of numbers. */
-	WRITE_ONCE(notes->hot_first, first);
-	WRITE_ONCE(notes->hot_nr, nr);
-}
-
-/* The pages around a boundary. */
-static void set_hot_around(uint64_t page)
-{
-	set_hot(page < 8 ? 0 : page - 8, 16);
-}
-
-/* ------------------------------------------------------------- the rules */
-
-static enum want stricter(bool there)
-{
-	return there ? MUST : NEVER;
-}
-
-/* What becomes of pages is settled: accesses land, or they do not. */
-static void set_rules(uint64_t first, uint64_t nr, bool there, uint32_t flags)
-{
-	uint64_t i;
-
-	atomic_thread_fence(memory_order_seq_cst);
-	for (i = first; i < first + nr; i++) {
-		set_rule(&notes->rule[i].read, stricter(there));
-		set_rule(&notes->rule[i].write,
-			 stricter(there && !(flags & KVM_MEM_READONLY)));
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-static void relax_writes(uint64_t first, uint64_t nr)
-{
-	uint64_t i;
-
-	for (i = first; i < first + nr; i++)
-		set_rule(&notes->rule[i].write, MAY);
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-static void relax_rules(uint64_t first, uint64_t nr, uint32_t flags)
-{
-	uint64_t i;
-
-	for (i = first; i < first + nr; i++)
-		set_rule(&notes->rule[i].read, MAY);
-	/* Pages of a read-only slot come and go without ever being writable. */
-	if (!(flags & KVM_MEM_READONLY))
-		relax_writes(first, nr);
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-static bool nobody_executes(void *arg)
-{
-	uint64_t *range = arg;
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (READ_ONCE(notes->note[i].exec_page) - range[0] < range[1])
-			return false;
-	}
-	return true;
-}
+/* ------------------------------------------------- pages leave and arrive */
 
 /* Pages are about to leave. */
 static void begin_leaving(uint64_t first, uint64_t nr, uint32_t flags)
 {
-	uint64_t range[] = { first, nr };
-
-	relax_rules(first, nr, flags);
-	TEST_ASSERT(host_wait(nobody_executes, range),
-		    "a vCPU does not come back from executing a page");
+	touchers_relax_rules(first, nr, flags);
+	touchers_wait_fetches(first, nr);
 }
 
 /* They have left, and are put to another use at once. */
 static void end_leaving(uint64_t first, uint64_t nr, uint32_t flags)
 {
-	set_rules(first, nr, false, flags);
+	touchers_set_rules(first, nr, false, flags);
 	pages_take(first, nr);
 }
 
@@ -632,7 +116,7 @@ static void begin_arriving(uint64_t first, uint64_t nr, uint32_t flags)
 {
 	pages_give(first, nr);
 	pages_log_forget(first, nr);
-	relax_rules(first, nr, flags);
+	touchers_relax_rules(first, nr, flags);
 }
 
 /*
@@ -644,16 +128,8 @@ static void begin_arriving(uint64_t first, uint64_t nr, uint32_t flags)
  */
 static void begin_arriving_unseen(uint64_t first, uint64_t nr, uint32_t flags)
 {
-	uint64_t i;
-
 	begin_arriving(first, nr, flags);
-	for (i = first; i < first + nr; i++) {
-		set_rule(&notes->rule[i].read, SHUN);
-		set_rule(&notes->rule[i].write, SHUN);
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-	/* What had begun by then is over. */
-	wait_touches(1);
+	touchers_shun(first, nr);
 }
 
 /* ---------------------------------------------------------- the operations */
@@ -723,7 +199,7 @@ static void relax_for(const struct step *s)
 		begin_leaving(s->first, s->nr_pages, s->flags);
 		break;
 	case STEP_CHANGES_WRITES:
-		relax_writes(s->first, s->nr_pages);
+		touchers_relax_writes(s->first, s->nr_pages);
 		break;
 	default:
 		break;
@@ -738,17 +214,23 @@ static void settle_after(const struct step *s)
 		break;
 	case STEP_BRINGS:
 	case STEP_CHANGES_WRITES:
-		set_rules(s->first, s->nr_pages, true, s->flags);
+		touchers_set_rules(s->first, s->nr_pages, true, s->flags);
 		break;
 	default:
 		break;
 	}
 }
 
+/* The pages around a boundary. */
+static void set_hot_around(uint64_t page)
+{
+	touchers_set_hot(page < 8 ? 0 : page - 8, 16);
+}
+
 static void set_hot_for(const struct step *s)
 {
 	if (s->effect == STEP_CHANGES_WRITES)
-		set_hot(s->first, host_one_in(2) ? s->nr_pages : 16);
+		touchers_set_hot(s->first, host_one_in(2) ? s->nr_pages : 16);
 	else if (s->kind != STEP_INVALID)
 		set_hot_around(s->place);
 }
@@ -775,7 +257,7 @@ static void make_move(const struct step *away)
 	struct step back;
 
 	make(away);
-	wait_touches(host_random() % 50);
+	touchers_wait(host_random() % 50);
 	step_back(&back, away);
 	make(&back);
 }
@@ -813,8 +295,8 @@ static unsigned int cut_huge_frame(unsigned int i)
 
 	frames -= first / HUGE_PAGES;
 	first += host_random() % frames * HUGE_PAGES;
-	set_hot(first, HUGE_PAGES);
-	wait_touches(50);
+	touchers_set_hot(first, HUGE_PAGES);
+	touchers_wait(50);
 	at = first + host_random_between(1, HUGE_PAGES - 1);
 	step_split(&cut, layout, i, 1, &at);
 	make(&cut);
@@ -831,18 +313,17 @@ static void make_log(struct step *s)
 		step_log(s, layout, cut_huge_frame(i));
 	logging = s->slot.flags & KVM_MEM_LOG_DIRTY_PAGES;
 
-	give_order(ORDER_PAUSE);
+	touchers_pause();
 	if (logging)
 		read_log(&s->slot, true);
 	if (!logging || can_change(&s->slot) || !host_one_in(4))
 		make(s);
 	if (!logging)
 		read_log(&s->slot, false);
-	notes->seed = host_random();
-	give_order(ORDER_RUN);
+	touchers_resume();
 
 	set_hot_around(s->first + (host_one_in(2) ? 0 : s->nr_pages));
-	wait_touches(100);
+	touchers_wait(100);
 	step_assert(&range, layout, s);
 }
 
@@ -869,12 +350,11 @@ static void run_step(void)
 
 static void check_all(void)
 {
-	give_order(ORDER_PAUSE);
+	touchers_pause();
 	most_huge = max(most_huge, counter_read(&nr_huge));
 	pages_check();
 	layout_assert_all(&range, layout);
-	notes->seed = host_random();
-	give_order(ORDER_RUN);
+	touchers_resume();
 }
 
 static uint64_t run_steps(void)
@@ -886,7 +366,7 @@ static uint64_t run_steps(void)
 	while (opt.nr_ops ? n < opt.nr_ops : host_seconds_since(&start) < opt.seconds) {
 		run_step();
 		if (!host_one_in(4))
-			wait_touches(host_random() % 200);
+			touchers_wait(host_random() % 200);
 		if (!(++n % 32))
 			check_all();
 	}
@@ -910,6 +390,20 @@ static void make_memory(void)
 	}
 }
 
+static void prepare_touchers(void)
+{
+	const struct touchers_config config = {
+		.nr_vcpus = opt.nr_vcpus,
+		.gpa = RANGE_GPA,
+		.nr = NR_PAGES,
+		.guest_4k = opt.guest_4k,
+		.scratch_first = SCRATCH_FIRST,
+		.scratch_nr = SCRATCH_NR,
+	};
+
+	touchers_init(vm, &config);
+}
+
 static void prepare_pages(void)
 {
 	const struct pages_config config = {
@@ -922,7 +416,7 @@ static void prepare_pages(void)
 		.thp = opt.backing == BACKING_THP,
 		.hugetlb = opt.backing == BACKING_HUGETLB,
 		.nr_vcpus = opt.nr_vcpus,
-		.counter = notes->counter[0],
+		.counter = touchers_counters(),
 	};
 
 	pages_init(&config);
@@ -941,12 +435,8 @@ static void prepare_chooser(void)
 
 static void make_vm(void)
 {
-	int i;
-
 	vm = notes_vm_create(opt.nr_vcpus);
-	notes = notes_map(vm, sizeof(*notes));
-	virt_map_level(vm, RANGE_GPA, RANGE_GPA, RANGE,
-		       opt.guest_4k ? PG_LEVEL_4K : PG_LEVEL_2M);
+	prepare_touchers();
 
 	range = (struct range) {
 		.vm = vm,
@@ -958,53 +448,20 @@ static void make_vm(void)
 	prepare_chooser();
 	nr_huge = counter_open(vm_get_stats_fd(vm), "pages_2m");
 
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		notes->note[i].page = NO_PAGE;
-		notes->note[i].exec_page = NO_PAGE;
-		runners[i].id = i;
-		runners[i].vcpu = notes_vcpu_add(vm, i, guest_code);
-	}
-}
-
-static void start_vcpus(void)
-{
-	int i;
-
-	notes->emulation = !host_set(HOST_FEP, "1");
-	notes->seed = host_random();
-	for (i = 0; i < opt.nr_vcpus; i++)
-		pthread_create(&runners[i].thread, NULL, runner_main,
-			       &runners[i]);
-	give_order(ORDER_RUN);
-}
-
-static void stop_vcpus(void)
-{
-	int i;
-
-	give_order(ORDER_END);
-	for (i = 0; i < opt.nr_vcpus; i++)
-		pthread_join(runners[i].thread, NULL);
-	host_restore();
+	touchers_add_vcpus(vm);
 }
 
 static void print_numbers(uint64_t n, double seconds)
 {
-	uint64_t touches = 0, changing = 0, exits = 0;
-	int i;
+	const struct touchers_sums sums = touchers_sums();
 
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		touches += notes->note[i].touches;
-		changing += notes->note[i].touches_changing;
-		exits += runners[i].exits;
-	}
-	tally_promises(touches - changing);
+	tally_promises(sums.touches - sums.changing);
 	ksft_print_msg("%lu steps in %.0f seconds:%s\n", n, seconds,
 		       chooser_summary(&chooser));
 	ksft_print_msg("%lu touches, %lu of them amid a change, %lu exits, <= %lu huge mappings\n",
-		       touches, changing, exits, most_huge);
+		       sums.touches, sums.changing, sums.exits, most_huge);
 	tally_print();
-	TEST_ASSERT(touches && exits, "the vCPUs did nothing");
+	TEST_ASSERT(sums.touches && sums.exits, "the vCPUs did nothing");
 }
 
 static void choose_by_seed(void)
@@ -1047,13 +504,14 @@ static void run_test(void)
 	make_memory();
 	make_vm();
 	start_noise();
-	start_vcpus();
+	touchers_start();
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	n = run_steps();
 	seconds = host_seconds_since(&start);
 
-	stop_vcpus();
+	touchers_stop();
+	host_restore();
 	if (!opt.quiet) {
 		noise_stop();
 		noise_print();
@@ -1105,8 +563,8 @@ static void parse_options(int argc, char *argv[])
 			ksft_exit_fail_msg("see the source for the options\n");
 		}
 	}
-	if (opt.nr_vcpus < 1 || opt.nr_vcpus > MAX_VCPUS)
-		ksft_exit_fail_msg("1 to %d vCPUs\n", MAX_VCPUS);
+	if (opt.nr_vcpus < 1 || opt.nr_vcpus > PAGES_MAX_VCPUS)
+		ksft_exit_fail_msg("1 to %d vCPUs\n", PAGES_MAX_VCPUS);
 }
 
 int main(int argc, char *argv[])
