@@ -23,25 +23,21 @@
  *			succeed if that is noticed: shows that the test can fail
  */
 #include <getopt.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "kvm_util.h"
 #include "processor.h"
 
 #include "chooser.h"
-#include "dirty_ring.h"
+#include "destination.h"
+#include "dirty_log.h"
 #include "history.h"
 #include "host.h"
 #include "memslot_ops.h"
 #include "notes.h"
 #include "sleeper.h"
 #include "tally.h"
-#include "xorshift.h"
-
-#define MAX_VCPUS	4
+#include "writers.h"
 
 #define FIRST_SLOT	2
 /* Neither whole words of a bitmap nor whole huge pages. */
@@ -51,179 +47,15 @@
 
 #define BITMAP_WORDS	DIV_ROUND_UP(NR_PAGES, 64)
 #define NR_ROUNDS	5
-#define NO_PAGE		(~0UL)
-
-#define PORT_PAUSE	0x30
-#define PORT_STRING	0x31
-
-/* ------------------------------------- what the guest and the host share */
-
-enum how {
-	PLAIN,
-	EMULATED,
-	EMULATED_CMPXCHG,
-	STRING,				/* from a port */
-	CLOCK,				/* a place for KVM to write kvmclock to */
-	STEAL,				/* the same for steal time */
-	NR_HOW,
-};
-
-static const char * const how_name[] = {
-	"plain", "emulated", "cmpxchg", "string", "kvmclock", "steal time",
-};
-
-/* A word says how it was written, above that is a number that only grows. */
-#define HOW_BITS	3
-#define HOW(word)	((word) & ((1 << HOW_BITS) - 1))
-
-struct page {
-	uint64_t word[MAX_VCPUS];	/* of each vCPU's writes */
-	uint64_t pad[252];
-	struct {
-		uint64_t place[8];
-	} clock[MAX_VCPUS], steal[MAX_VCPUS];
-} __aligned(PAGE_SIZE);
-
-struct note {
-	uint64_t done;			/* the last word that was written */
-	uint64_t page;			/* that is being written to */
-	uint64_t word;			/* that is being written */
-	uint64_t nr[NR_HOW];
-	uint64_t refused;		/* MSRs that KVM does not have */
-} __aligned(256);
-
-struct notes {
-	uint64_t pause;
-	uint64_t seed;
-	bool emulation;			/* KVM_FEP works */
-	uint64_t hot_first;		/* pages that matter most just now */
-	uint64_t hot_nr;
-	struct note note[MAX_VCPUS];
-};
-
-static uint64_t gpa_of(uint64_t page)
-{
-	return RANGE_GPA + page * PAGE_SIZE;
-}
-
-/* ------------------------------------------------------------- the guest */
-
-static enum how guest_how(struct notes *notes, uint64_t random)
-{
-	switch (random % 32) {
-	case 0 ... 7:
-		return notes->emulation ? EMULATED : PLAIN;
-	case 8 ... 11:
-		return notes->emulation ? EMULATED_CMPXCHG : PLAIN;
-	case 12 ... 15:
-		return STRING;
-	case 16:
-		return CLOCK;
-	case 17:
-		return STEAL;
-	default:
-		return PLAIN;
-	}
-}
-
-static void guest_cmpxchg(uint64_t *p, uint64_t word)
-{
-	uint64_t old = READ_ONCE(*p);
-
-	asm volatile(KVM_FEP "lock cmpxchg %2, (%1)"
-		     : "+a"(old) : "r"(p), "r"(word) : "memory", "cc");
-}
-
-static void guest_write(struct notes *notes, int id, uint64_t nr,
-			enum how how, uint64_t word)
-{
-	struct page *page = (void *)gpa_of(nr);
-	struct note *me = &notes->note[id];
-	uint64_t *p = &page->word[id];
-	void *to = p;
-	uint64_t count = 2;
-	uint8_t refused = 0;
-
-	WRITE_ONCE(me->word, word);
-	WRITE_ONCE(me->page, nr);
-	asm volatile("mfence" : : : "memory");
-	switch (how) {
-	case EMULATED:
-		asm volatile(KVM_FEP "mov %1, (%0)"
-			     : : "r"(p), "r"(word) : "memory");
-		break;
-	case EMULATED_CMPXCHG:
-		guest_cmpxchg(p, word);
-		break;
-	case STRING:
-		asm volatile("rep insl" : "+D"(to), "+c"(count)
-			     : "d"(PORT_STRING) : "memory");
-		break;
-	case CLOCK:
-		refused = wrmsr_safe(MSR_KVM_SYSTEM_TIME_NEW,
-				     (uint64_t)&page->clock[id] | 1);
-		break;
-	case STEAL:
-		refused = wrmsr_safe(MSR_KVM_STEAL_TIME,
-				     (uint64_t)&page->steal[id] |
-				     KVM_MSR_ENABLED);
-		break;
-	default:
-		WRITE_ONCE(*p, word);
-	}
-	asm volatile("mfence" : : : "memory");
-	WRITE_ONCE(me->done, word);
-	WRITE_ONCE(me->page, NO_PAGE);
-	me->nr[how]++;
-	me->refused += !!refused;
-}
-
-static void guest_code(struct notes *notes, int id)
-{
-	uint64_t random = notes->seed * (2 * id + 3) | 1, serial = 0, bits;
-	uint64_t nr, hot_nr;
-	enum how how;
-
-	for (;;) {
-		while (!READ_ONCE(notes->pause)) {
-			bits = xorshift(&random);
-			how = guest_how(notes, bits);
-			hot_nr = READ_ONCE(notes->hot_nr);
-			nr = bits >> 16;
-			if (hot_nr && bits & 0x100)
-				nr = READ_ONCE(notes->hot_first) + nr % hot_nr;
-			guest_write(notes, id, nr % NR_PAGES, how,
-				    ++serial << HOW_BITS | how);
-			/* Lets an emulated host turn to its other CPUs. */
-			if (!(bits & 0xe00))
-				cpu_relax();
-		}
-		asm volatile("outb %%al, %0" : : "N"(PORT_PAUSE), "a"(0)
-			     : "memory");
-	}
-}
 
 /* ---------------------------------------------------------- the options */
-
-enum mode {
-	MODE_PLAIN,
-	MODE_MANUAL,
-	MODE_INIT,
-	MODE_RING,
-	MODE_RING_BITMAP,
-	NR_MODES,
-};
-
-static const char * const mode_name[] = {
-	"plain", "manual", "init", "ring", "ring_bitmap",
-};
 
 static struct {
 	uint64_t nr_migrations;
 	uint64_t seconds;
 	int nr_vcpus;
 	uint64_t nr_ops;
-	enum mode mode;
+	enum dirty_log_mode mode;
 	bool quiet;
 	bool control;
 	uint64_t forget;
@@ -238,56 +70,21 @@ static struct {
 
 static bool uses_ring(void)
 {
-	return opt.mode == MODE_RING || opt.mode == MODE_RING_BITMAP;
+	return dirty_log_has_rings(opt.mode);
 }
 
 /* ----------------------------------------------------- the state of it all */
 
 static struct kvm_vm *vm;
-static struct notes *notes;
-static char *mem, *copy;
+static char *mem;
 static struct range range;
 static struct chooser chooser;
 /* What the chooser keeps. */
 static struct layout *const layout = &chooser.layout;
 
-/* KVM_MEM_LOG_DIRTY_PAGES during a migration. */
-static uint32_t log_flag;
-
-/* What the VMM knows of a page. */
-static struct {
-	bool dirty;			/* to be copied */
-	bool got;			/* KVM_GET_DIRTY_LOG says so; not cleared */
-	bool initially;			/* its bit was set with its slot */
-} state[NR_PAGES];
-
-enum runner_state {
-	RUNS,
-	PAUSED,
-	FULL,				/* waits for a reset of its ring */
-};
-
-struct runner {
-	int id;
-	struct kvm_vcpu *vcpu;
-	pthread_t thread;
-	atomic_int state;
-	uint32_t harvested;		/* entries of its ring, ever */
-	uint64_t exits, fulls;
-};
-
-static struct runner runners[MAX_VCPUS];
-
-static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t gate_moves = PTHREAD_COND_INITIALIZER;
-/* Behind the gate: */
-static bool ends;
-static uint64_t nr_resets;
-
 /* What was done. */
 static struct {
-	uint64_t migrations, rounds, harvests, copied, tail_entries, late_resets;
-	uint64_t delayed;
+	uint64_t migrations, rounds, harvests, late_resets, delayed;
 } nr;
 
 /* ------------------------------------------------- what is said of a failure */
@@ -295,492 +92,51 @@ static struct {
 static void print_setup(void)
 {
 	ksft_print_msg("options: -s %s -m %s -v %d -o %lu%s%s; %s pages, eager_page_split=%c\n",
-		       getenv("SEED"), mode_name[opt.mode], opt.nr_vcpus,
+		       getenv("SEED"), dirty_log_mode_names[opt.mode], opt.nr_vcpus,
 		       opt.nr_ops,
 		       opt.quiet ? " -q" : "", opt.control ? " -k" : "",
 		       opt.thp ? "huge" : "small", opt.eager_split ? 'Y' : 'N');
 }
 
-static void finish(bool ok)
+static void lost_write(void)
 {
-	history_end(ok);
+	if (!opt.forget)
+		exit(KSFT_FAIL);
+	history_end(true);
 	/* Without a wait for vCPUs that may be in the middle of anything. */
-	_exit(ok ? KSFT_PASS : KSFT_FAIL);
-}
-
-static void lost_write(uint64_t page, const char *when)
-{
-	const struct model_slot *s = layout_find(layout, page);
-	struct page *is = (void *)(mem + page * PAGE_SIZE);
-	struct page *was = (void *)(copy + page * PAGE_SIZE);
-	int v;
-
-	ksft_print_msg("%s: page %lu, gpa %#lx, in %s: written since its copy, not logged\n",
-		       when, page, gpa_of(page), s ? model_slot_name(s) : "no slot");
-	for (v = 0; v < opt.nr_vcpus; v++)
-		ksft_print_msg("vCPU %d: its word is %#lx (%s), was %#lx; it wrote %#lx last\n",
-			       v, is->word[v], how_name[HOW(is->word[v])],
-			       was->word[v], READ_ONCE(notes->note[v].done));
-	for (v = 0; v < opt.nr_vcpus; v++)
-		ksft_print_msg("vCPU %d: kvmclock is %s, steal time is %s\n", v,
-			       memcmp(&is->clock[v], &was->clock[v],
-				      sizeof(is->clock[v])) ? "new" : "as it was",
-			       memcmp(&is->steal[v], &was->steal[v],
-				      sizeof(is->steal[v])) ? "new" : "as it was");
-	if (opt.forget)
-		finish(true);
-	exit(KSFT_FAIL);
-}
-
-/* ----------------------------------------------------------------- vCPUs */
-
-/* True when the vCPU is to go on, false when it has ended. */
-static bool wait_at_gate(struct runner *r, enum runner_state why)
-{
-	uint64_t resets;
-	bool go;
-
-	pthread_mutex_lock(&gate);
-	resets = nr_resets;
-	r->state = why;
-	while (!ends && (why == PAUSED ? READ_ONCE(notes->pause) :
-					 nr_resets == resets))
-		pthread_cond_wait(&gate_moves, &gate);
-	r->state = RUNS;
-	go = !ends;
-	pthread_mutex_unlock(&gate);
-	return go;
-}
-
-static bool take_io(struct runner *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-
-	if (run->io.port == PORT_PAUSE)
-		return wait_at_gate(r, PAUSED);
-
-	TEST_ASSERT(run->io.port == PORT_STRING,
-		    "vCPU %d: port %#x, after a write to page %lu", r->id,
-		    run->io.port, notes->note[r->id].page);
-	TEST_ASSERT(run->io.size * run->io.count <= sizeof(uint64_t),
-		    "vCPU %d: %u times %u bytes from a port", r->id,
-		    run->io.count, run->io.size);
-	memcpy((void *)run + run->io.data_offset, &notes->note[r->id].word,
-	       run->io.size * run->io.count);
-	return true;
-}
-
-/* False when the vCPU is to end. */
-static bool take_exit(struct runner *r)
-{
-	struct kvm_run *run = r->vcpu->run;
-
-	switch (run->exit_reason) {
-	case KVM_EXIT_MMIO:
-		/* There is no memory, or it is read-only: the write is dropped. */
-		if (!run->mmio.is_write)
-			memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
-		r->exits++;
-		return true;
-	case KVM_EXIT_IO:
-		return take_io(r);
-	case KVM_EXIT_DIRTY_RING_FULL:
-		r->fulls++;
-		return wait_at_gate(r, FULL);
-	default:
-		TEST_FAIL("vCPU %d: unexpected exit: %s, suberror %u", r->id,
-			  exit_reason_str(run->exit_reason),
-			  run->internal.suberror);
-		return false;
-	}
-}
-
-static void *runner_main(void *arg)
-{
-	struct runner *r = arg;
-
-	for (;;) {
-		if (__vcpu_run(r->vcpu)) {
-			TEST_ASSERT(errno == EINTR || errno == EAGAIN,
-				    "vCPU %d: KVM_RUN: %s", r->id,
-				    strerror(errno));
-		} else if (!take_exit(r)) {
-			return NULL;
-		}
-	}
-}
-
-static bool any_full(void)
-{
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (runners[i].state == FULL)
-			return true;
-	}
-	return false;
-}
-
-static void open_gate(void)
-{
-	pthread_mutex_lock(&gate);
-	pthread_cond_broadcast(&gate_moves);
-	pthread_mutex_unlock(&gate);
-}
-
-static void harvest(void);
-
-static bool all_paused(void *arg)
-{
-	int i;
-
-	if (any_full())
-		harvest();
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		if (runners[i].state != PAUSED)
-			return false;
-	}
-	return true;
-}
-
-/* No vCPU is in KVM after this. */
-static void pause_vcpus(void)
-{
-	WRITE_ONCE(notes->pause, 1);
-	TEST_ASSERT(host_wait(all_paused, NULL), "the vCPUs do not pause");
-}
-
-static void resume_vcpus(void)
-{
-	pthread_mutex_lock(&gate);
-	WRITE_ONCE(notes->pause, 0);
-	pthread_mutex_unlock(&gate);
-	open_gate();
-}
-
-static bool collecting;
-
-static uint64_t nr_writes(void)
-{
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++)
-		sum += READ_ONCE(notes->note[i].done) >> HOW_BITS;
-	return sum;
-}
-
-static bool wrote_until(void *arg)
-{
-	if (READ_ONCE(notes->pause))
-		return true;
-	if (any_full()) {
-		/* They wait for what the caller is about to do. */
-		if (collecting)
-			return true;
-		harvest();
-	}
-	return nr_writes() >= *(uint64_t *)arg;
-}
-
-/* Until there are so many more writes; any of the vCPUs may sleep. */
-static void wait_writes(uint64_t nr_more)
-{
-	uint64_t until = nr_writes() + nr_more;
-
-	TEST_ASSERT(host_wait(wrote_until, &until), "the vCPUs stand still");
-}
-
-static void set_hot_around(uint64_t page)
-{
-	/* The guest takes any pair of numbers. */
-	WRITE_ONCE(notes->hot_first, page < 20 ? 0 : page - 20);
-	WRITE_ONCE(notes->hot_nr, 40);
-}
-
-/* --------------------------------------------------------- the oracle */
-
-/* The memory's words, and then what was being written, and had been. */
-static struct {
-	uint64_t word[NR_PAGES][MAX_VCPUS];
-	uint64_t done[MAX_VCPUS];
-	uint64_t target[MAX_VCPUS];
-} before;
-
-static void take_snapshot(void)
-{
-	struct page *page = (void *)mem;
-	uint64_t i;
-	int v;
-
-	for (i = 0; i < NR_PAGES; i++) {
-		for (v = 0; v < opt.nr_vcpus; v++)
-			before.word[i][v] = READ_ONCE(page[i].word[v]);
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-	for (v = 0; v < opt.nr_vcpus; v++) {
-		before.done[v] = READ_ONCE(notes->note[v].done);
-		before.target[v] = READ_ONCE(notes->note[v].page);
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-}
-
-/*
- * A vCPU in the middle of a write may have mapped the page, and not yet have
- * logged it; then KVM logs no other's write there till it goes on. The page will
- * be in the next log.
- */
-static bool other_is_at(uint64_t page, int vcpu)
-{
-	int v;
-
-	for (v = 0; v < opt.nr_vcpus; v++) {
-		if (v != vcpu && before.target[v] == page)
-			return true;
-	}
-	return false;
-}
-
-static bool named(uint64_t page)
-{
-	return state[page].dirty || state[page].got;
-}
-
-/* What was over before the harvest began is in its log, or an earlier one. */
-static void check_snapshot(void)
-{
-	struct page *was = (void *)copy;
-	uint64_t i, word;
-	int v;
-
-	for (i = 0; log_flag && i < NR_PAGES; i++) {
-		if (named(i))
-			continue;
-		for (v = 0; v < opt.nr_vcpus; v++) {
-			word = before.word[i][v];
-			if (word != was[i].word[v] && word <= before.done[v] &&
-			    !other_is_at(i, v))
-				lost_write(i, "while vCPUs run");
-		}
-		tally_promises(1);
-	}
-}
-
-/* The same of pages that nobody can write to: every byte. */
-static void check_still(uint64_t first, uint64_t nr_pages, const char *when)
-{
-	uint64_t i;
-
-	for (i = first; log_flag && i < first + nr_pages; i++) {
-		if (!named(i) && memcmp(mem + i * PAGE_SIZE,
-					copy + i * PAGE_SIZE, PAGE_SIZE))
-			lost_write(i, when);
-		tally_promises(1);
-		tally_bytes(PAGE_SIZE);
-	}
-}
-
-static void copy_named(void)
-{
-	uint64_t i;
-
-	for (i = 0; i < NR_PAGES; i++) {
-		TEST_ASSERT(!state[i].got, "page %lu was never cleared", i);
-		if (!state[i].dirty)
-			continue;
-		state[i].dirty = false;
-		memcpy(copy + i * PAGE_SIZE, mem + i * PAGE_SIZE, PAGE_SIZE);
-		nr.copied++;
-	}
-}
-
-/* ------------------------------------------------------------ the bitmap */
-
-static bool forget(void)
-{
-	return opt.forget && !(host_random() % opt.forget);
-}
-
-static bool bit(const uint64_t *bitmap, uint64_t i)
-{
-	return bitmap[i / 64] >> i % 64 & 1;
-}
-
-/* @first: the page of the bitmap's first bit */
-static void take_bitmap(const uint64_t *bitmap, uint64_t first,
-			uint64_t nr_pages, bool clears, const char *from)
-{
-	uint64_t i, page;
-
-	for (i = 0; i < nr_pages; i++) {
-		page = first + i;
-		TEST_ASSERT(bit(bitmap, i) || !state[page].initially,
-			    "page %lu is not in %s, though its bit was set when its slot came to it",
-			    page, from);
-		if (clears)
-			state[page].initially = false;
-		if (!bit(bitmap, i) || forget())
-			continue;
-		if (clears)
-			state[page].dirty = true;
-		else
-			state[page].got = true;
-	}
-	for (; i % 64; i++)
-		TEST_ASSERT(!bit(bitmap, i), "spare bit %lu after %lu pages is set in %s",
-			    i, nr_pages, from);
-}
-
-static void get_log(const struct model_slot *s)
-{
-	uint64_t bitmap[BITMAP_WORDS];
-
-	memset(bitmap, 0xff, sizeof(bitmap));
-	kvm_vm_get_dirty_log(vm, s->id, bitmap);
-	take_bitmap(bitmap, s->first, s->nr, opt.mode == MODE_PLAIN,
-		    "the dirty log");
-}
-
-static void get_logs(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < layout->nr; i++)
-		get_log(&layout->slot[i]);
-}
-
-/* Clears what was got, of the slots that are now; a part at a time. */
-static void clear_log(const struct model_slot *s)
-{
-	uint64_t first = 0, n, i, bitmap[BITMAP_WORDS];
-
-	for (; first < s->nr; first += n) {
-		bool any = false;
-
-		n = 64 * host_random_between(1, BITMAP_WORDS);
-		n = min(n, s->nr - first);
-		memset(bitmap, 0, sizeof(bitmap));
-		for (i = 0; i < n; i++) {
-			if (!state[s->first + first + i].got)
-				continue;
-			bitmap[i / 64] |= 1UL << i % 64;
-			any = true;
-		}
-		if (any)
-			kvm_vm_clear_dirty_log(vm, s->id, bitmap, first, n);
-	}
-}
-
-static void clear_logs(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < layout->nr; i++)
-		clear_log(&layout->slot[i]);
-	for (i = 0; i < NR_PAGES; i++) {
-		if (!state[i].got)
-			continue;
-		state[i].got = false;
-		state[i].dirty = true;
-		state[i].initially = false;
-	}
-}
-
-/* -------------------------------------------------------------- the ring */
-
-/* What was cut off last, until its entries are harvested. */
-static struct {
-	uint64_t first, nr;
-} tail;
-
-static uint64_t nr_unreset;
-
-static uint64_t page_of_entry(uint32_t slot, uint64_t offset)
-{
-	unsigned int i;
-
-	if (slot == RING_NO_SLOT) {
-		TEST_ASSERT(offset < tail.nr,
-			    "a ring entry names page %#lx of a tail of %lu",
-			    offset, tail.nr);
-		nr.tail_entries++;
-		return tail.first + offset;
-	}
-	for (i = 0; i < layout->nr; i++) {
-		if (layout->slot[i].id == slot)
-			break;
-	}
-	TEST_ASSERT(i < layout->nr, "a ring entry names slot %#x, page %#lx: there is no such slot",
-		    slot, offset);
-	TEST_ASSERT(offset < layout->slot[i].nr,
-		    "a ring entry names page %#lx of %s", offset,
-		    model_slot_name(&layout->slot[i]));
-	return layout->slot[i].first + offset;
-}
-
-static void harvest_rings(void)
-{
-	uint64_t offset;
-	uint32_t slot;
-	int i;
-
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		struct runner *r = &runners[i];
-
-		while (ring_harvest(r->vcpu, &r->harvested, &slot, &offset)) {
-			uint64_t page = page_of_entry(slot, offset);
-
-			if (!forget())
-				state[page].dirty = true;
-			nr_unreset++;
-		}
-	}
-	tail.nr = 0;
-}
-
-static void reset_rings(void)
-{
-	uint32_t n = kvm_vm_reset_dirty_ring(vm);
-
-	TEST_ASSERT(n == nr_unreset, "%u entries were reset, of %lu harvested",
-		    n, nr_unreset);
-	nr_unreset = 0;
-	pthread_mutex_lock(&gate);
-	nr_resets++;
-	pthread_mutex_unlock(&gate);
-	open_gate();
+	_exit(KSFT_PASS);
 }
 
 /* ------------------------------------------------------------- harvesting */
+
+static bool collecting;
 
 static void some_ops(uint64_t n);
 
 /*
  * Learns which pages are dirty, and lets KVM log the next write to them. Where
- * these are two steps, there may be operations in between.
+ * these are two steps, there may be operations in between. False where a harvest
+ * is under way already.
  */
-static void harvest(void)
+static bool harvest(void)
 {
 	if (collecting)
-		return;
+		return false;
 	collecting = true;
 	nr.harvests++;
-	take_snapshot();
-	if (uses_ring())
-		harvest_rings();
-	else if (log_flag)
-		get_logs();
-	check_snapshot();
+	destination_before_harvest();
+	dirty_log_get();
+	destination_after_harvest();
 
-	if (opt.mode != MODE_PLAIN && host_one_in(2)) {
+	if (opt.mode != DIRTY_LOG_PLAIN && host_one_in(2)) {
 		some_ops(host_random_between(1, 2));
 		nr.late_resets++;
 	}
+	dirty_log_clear();
 	if (uses_ring())
-		reset_rings();
-	else if (opt.mode != MODE_PLAIN)
-		clear_logs();
+		writers_rings_reset();
 	collecting = false;
+	return true;
 }
 
 /* ---------------------------------------------------------- the operations */
@@ -844,43 +200,15 @@ static struct chooser chooser = {
 	.allows = allows,
 };
 
-static void pages_arrive(uint64_t first, uint64_t nr_pages)
-{
-	uint64_t i;
-
-	for (i = first; i < first + nr_pages; i++)
-		state[i].initially = log_flag && opt.mode == MODE_INIT;
-}
-
-/* Who does not ask for the bits must take the whole tail for dirty. */
-static void take_tail(const uint64_t *bitmap)
-{
-	uint64_t first = tail.first, nr_pages = tail.nr, i;
-
-	if (!log_flag)
-		return;
-	if (uses_ring()) {
-		harvest_rings();
-	} else if (bitmap) {
-		take_bitmap(bitmap, first, nr_pages, true, "SHRINK's bitmap");
-	} else {
-		for (i = first; i < first + nr_pages; i++) {
-			state[i].dirty = true;
-			state[i].initially = false;
-		}
-	}
-	check_still(first, nr_pages, "after SHRINK");
-}
-
 /* What was written until then can be asked for at once. */
 static void take_what_is_readonly(const struct step *s)
 {
-	if (!log_flag || uses_ring() || host_one_in(2))
+	if (!dirty_log_is_on() || uses_ring() || host_one_in(2))
 		return;
-	get_log(layout_find(layout, s->first));
-	check_still(s->first, s->nr_pages, "after SET_READONLY");
-	if (opt.mode != MODE_PLAIN && !collecting)
-		clear_logs();
+	dirty_log_get_slot(layout_find(layout, s->first));
+	destination_check_still(s->first, s->nr_pages, "after SET_READONLY");
+	if (!collecting)
+		dirty_log_clear();
 }
 
 static void make(struct step *s)
@@ -888,25 +216,25 @@ static void make(struct step *s)
 	uint64_t bitmap[BITMAP_WORDS];
 	int err;
 
-	if (s->kind == STEP_SHRINK) {
-		s->wants_bitmap = log_flag && !uses_ring() && !host_one_in(8);
-		tail.first = s->first;
-		tail.nr = s->nr_pages;
-	}
+	if (s->kind == STEP_SHRINK)
+		s->wants_bitmap = dirty_log_is_on() && !uses_ring() &&
+				  !host_one_in(8);
 	history_add("%s%s", s->text, s->wants_bitmap ? ", with bitmap" : "");
 	sleeper_wake();
 	memset(bitmap, 0xff, sizeof(bitmap));
-	set_hot_around(s->place);
+	writers_crowd_around(s->place);
 	err = step_make(&range, s, bitmap);
 	chooser_made(&chooser, s, err);
 
 	/* What is named from here on is named by the new layout. */
 	switch (s->effect) {
 	case STEP_BRINGS:
-		pages_arrive(s->first, s->nr_pages);
+		dirty_log_pages_arrive(s->first, s->nr_pages);
 		break;
 	case STEP_TAKES:
-		take_tail(s->wants_bitmap ? bitmap : NULL);
+		dirty_log_take_tail(s->first, s->nr_pages,
+				    s->wants_bitmap ? bitmap : NULL);
+		destination_check_still(s->first, s->nr_pages, "after SHRINK");
 		break;
 	case STEP_CHANGES_WRITES:
 		if (s->readonly)
@@ -926,7 +254,7 @@ static void some_ops(uint64_t n)
 			chooser_next(&chooser, &s);
 			make(&s);
 		}
-		wait_writes(host_random() % 60);
+		writers_wait(host_random() % 60);
 	}
 }
 
@@ -959,31 +287,28 @@ static void set_log_flags(uint32_t flag)
 	struct step s;
 	unsigned int i;
 
-	log_flag = flag;
+	dirty_log_turn(flag);
 	chooser.create_flags = flag;
 	for (i = 0; i < layout->nr; i++) {
 		step_log(&s, layout, i);
 		chooser_made(&chooser, &s, step_make(&range, &s, NULL));
-		pages_arrive(s.first, s.nr_pages);
+		dirty_log_pages_arrive(s.first, s.nr_pages);
 	}
 }
 
 static void begin_logging(void)
 {
-	uint64_t i;
-
 	history_add("begin migration %lu", nr.migrations);
 	/* What is said while logging begins is not enough for a copy. */
-	for (i = 0; i < NR_PAGES; i++)
-		state[i].dirty = true;
+	dirty_log_name_all();
 	set_log_flags(KVM_MEM_LOG_DIRTY_PAGES);
-	if (opt.mode == MODE_INIT) {
-		get_logs();
-		clear_logs();
+	if (opt.mode == DIRTY_LOG_INIT) {
+		dirty_log_get();
+		dirty_log_clear();
 	}
 	if (uses_ring())
 		harvest();
-	copy_named();
+	destination_copy();
 }
 
 static void end_logging(void)
@@ -1000,13 +325,13 @@ static void do_round(void)
 	history_add("round %lu", nr.rounds);
 	some_ops(host_random_between(opt.nr_ops / 2, opt.nr_ops));
 	harvest();
-	copy_named();
+	destination_copy();
 
 	some_ops(host_random_between(0, opt.nr_ops / 2));
-	pause_vcpus();
+	writers_pause();
 	harvest();
-	check_still(0, NR_PAGES, "while vCPUs are paused");
-	copy_named();
+	destination_check_still(0, NR_PAGES, "while vCPUs are paused");
+	destination_copy();
 	nr.rounds++;
 }
 
@@ -1020,17 +345,15 @@ static void migrate(void)
 	for (round = 0; round < NR_ROUNDS; round++) {
 		do_round();
 		if (round + 1 < NR_ROUNDS)
-			resume_vcpus();
+			writers_resume();
 	}
-	TEST_ASSERT(!memcmp(mem, copy, RANGE),
-		    "the destination's memory is another");
-	tally_bytes(RANGE);
+	destination_check_all();
 	if (!opt.control)
 		chooser_assert_stats(&chooser, range.dev);
 	layout_assert_all(&range, layout);
 	end_logging();
 	nr.migrations++;
-	resume_vcpus();
+	writers_resume();
 }
 
 /* ------------------------------------------------------------------ main */
@@ -1054,41 +377,33 @@ static void make_slots(void)
 	}
 }
 
-static void enable_mode(void)
-{
-	uint64_t manual = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-
-	switch (opt.mode) {
-	case MODE_INIT:
-		manual |= KVM_DIRTY_LOG_INITIALLY_SET;
-		fallthrough;
-	case MODE_MANUAL:
-		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual);
-		break;
-	case MODE_RING_BITMAP:
-	case MODE_RING:
-		vm_enable_dirty_ring(vm, ring_size());
-		if (opt.mode == MODE_RING_BITMAP)
-			vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, 0);
-		break;
-	default:
-		break;
-	}
-}
-
 static void make_vm(void)
 {
 	int i;
 
 	vm = notes_vm_create(opt.nr_vcpus);
-	enable_mode();
-	notes = notes_map(vm, sizeof(*notes));
-	virt_map(vm, RANGE_GPA, RANGE_GPA, NR_PAGES);
+	dirty_log_init(&(struct dirty_log_config) {
+		.vm = vm,
+		.mode = opt.mode,
+		.layout = layout,
+		.forget = opt.forget,
+	});
+	writers_init(&(struct writers_config) {
+		.vm = vm,
+		.gpa = RANGE_GPA,
+		.nr_pages = NR_PAGES,
+		.harvest = harvest,
+	});
 
 	mem = host_map(RANGE, HUGE_SIZE, RANGE_GPA % HUGE_SIZE,
 		       opt.thp ? HOST_PAGES_THP : HOST_PAGES_4K);
 	memset(mem, 0, RANGE);
-	copy = host_map(RANGE, PAGE_SIZE, 0, HOST_PAGES_4K);
+	destination_init(&(struct destination_config) {
+		.mem = mem,
+		.gpa = RANGE_GPA,
+		.layout = layout,
+		.lost = lost_write,
+	});
 	range = (struct range) {
 		.vm = vm,
 		.dev = opt.control ? -1 : memslot_ops_open(vm),
@@ -1099,70 +414,28 @@ static void make_vm(void)
 	if (!opt.control)
 		chooser_ask(&chooser, range.dev);
 
-	for (i = 0; i < opt.nr_vcpus; i++) {
-		notes->note[i].page = NO_PAGE;
-		runners[i].id = i;
-		runners[i].vcpu = notes_vcpu_add(vm, i, guest_code);
-	}
-}
-
-static void start_vcpus(void)
-{
-	int i;
-
-	notes->emulation = !host_set(HOST_FEP, "1");
-	notes->seed = host_random();
 	for (i = 0; i < opt.nr_vcpus; i++)
-		pthread_create(&runners[i].thread, NULL, runner_main,
-			       &runners[i]);
-}
-
-static void stop_vcpus(void)
-{
-	int i;
-
-	pause_vcpus();
-	pthread_mutex_lock(&gate);
-	ends = true;
-	pthread_mutex_unlock(&gate);
-	open_gate();
-	for (i = 0; i < opt.nr_vcpus; i++)
-		pthread_join(runners[i].thread, NULL);
-	host_restore();
+		dirty_log_add_vcpu(writers_add());
 }
 
 static void print_numbers(double seconds)
 {
-	uint64_t sum, writes[NR_HOW] = { 0 }, refused = 0, exits = 0, fulls = 0;
-	char line[512];
-	size_t i, len;
-	int v;
+	struct writers_numbers n;
 
 	ksft_print_msg("%lu migrations of %d rounds, %.0f s; %lu harvests, %lu late; %lu pages\n",
 		       nr.migrations, NR_ROUNDS, seconds, nr.harvests,
-		       nr.late_resets, nr.copied);
+		       nr.late_resets, destination_nr_copied());
 	ksft_print_msg("%lu steps:%s; phases were drawn out in %lu migrations\n",
 		       chooser_nr_made(&chooser), chooser_summary(&chooser), nr.delayed);
 
-	for (v = 0; v < opt.nr_vcpus; v++) {
-		for (i = 0; i < NR_HOW; i++)
-			writes[i] += notes->note[v].nr[i];
-		refused += notes->note[v].refused;
-		exits += runners[v].exits;
-		fulls += runners[v].fulls;
-	}
-	for (len = i = 0, sum = 0; i < NR_HOW; i++) {
-		len += snprintf(line + len, sizeof(line) - len, ", %s %lu",
-				how_name[i], writes[i]);
-		sum += writes[i];
-	}
+	writers_count(&n);
 	ksft_print_msg("%lu writes%s (%lu refused); %lu went to no memory; %lu slept\n",
-		       sum, line, refused, exits, sleeper_nr());
+		       n.writes, n.ways, n.refused, n.exits, sleeper_nr());
 	if (uses_ring())
 		ksft_print_msg("a ring was full %lu times; %lu entries of tails\n",
-			       fulls, nr.tail_entries);
+			       n.fulls, dirty_log_nr_tail_entries());
 	tally_print();
-	TEST_ASSERT(sum && nr.copied, "the vCPUs did nothing");
+	TEST_ASSERT(n.writes && destination_nr_copied(), "the vCPUs did nothing");
 }
 
 static void choose_by_seed(void)
@@ -1180,11 +453,11 @@ static void run_test(void)
 
 	choose_by_seed();
 	make_vm();
-	if (!sleeper_start(mem, NR_PAGES, &notes->hot_first, !opt.quiet)) {
+	if (!sleeper_start(mem, NR_PAGES, writers_crowd(), !opt.quiet)) {
 		ksft_print_msg("no userfaultfd: faults do not sleep\n");
 		opt.quiet = true;
 	}
-	start_vcpus();
+	writers_start();
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (opt.seconds ? host_seconds_since(&start) < opt.seconds :
@@ -1192,7 +465,8 @@ static void run_test(void)
 		migrate();
 	print_numbers(host_seconds_since(&start));
 
-	stop_vcpus();
+	writers_stop();
+	host_restore();
 	sleeper_stop();
 	set_delays(false);
 	if (range.dev >= 0)
@@ -1200,12 +474,12 @@ static void run_test(void)
 	kvm_vm_free(vm);
 }
 
-static enum mode mode_named(const char *name)
+static enum dirty_log_mode mode_named(const char *name)
 {
 	int i;
 
-	for (i = 0; i < NR_MODES; i++) {
-		if (!strcmp(name, mode_name[i]))
+	for (i = 0; i < NR_DIRTY_LOG_MODES; i++) {
+		if (!strcmp(name, dirty_log_mode_names[i]))
 			return i;
 	}
 	ksft_exit_fail_msg("no mode is called %s\n", name);
@@ -1248,8 +522,8 @@ static void parse_options(int argc, char *argv[])
 			ksft_exit_fail_msg("see the source for the options\n");
 		}
 	}
-	if (opt.nr_vcpus < 1 || opt.nr_vcpus > MAX_VCPUS)
-		ksft_exit_fail_msg("1 to %d vCPUs\n", MAX_VCPUS);
+	if (opt.nr_vcpus < 1 || opt.nr_vcpus > WRITERS_MAX)
+		ksft_exit_fail_msg("1 to %d vCPUs\n", WRITERS_MAX);
 }
 
 static uint64_t features(void)
@@ -1265,7 +539,7 @@ static uint64_t features(void)
 
 static void skip_what_is_not_there(void)
 {
-	if (opt.mode == MODE_RING_BITMAP &&
+	if (opt.mode == DIRTY_LOG_RING_BITMAP &&
 	    !kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP))
 		ksft_exit_skip("this KVM has no rings with bitmaps\n");
 	if (uses_ring() && !kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL))
