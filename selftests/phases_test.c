@@ -2,12 +2,8 @@
 /*
  * An operation stops after each of its phases, and somebody has a good look.
  *
- * A debug build of the module waits after a phase as long as its parameter
- * delay_ms says.  Each test makes each operation stop at each place in turn and
- * does there what vCPUs, the host and other threads may do at any time.  That the
- * operation stands where it should, before and after the look, is read off its
- * stack; where it went on too early, the delay is doubled and the look repeated.
- * The delays are no part of what is checked.
+ * Each test makes each operation stop at each place in turn (stop.h) and does there
+ * what vCPUs, the host and other threads may do at any time.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -19,12 +15,14 @@
 
 #include "async.h"
 #include "changes.h"
+#include "delays.h"
 #include "hammer.h"
 #include "host.h"
 #include "memslot_ops.h"
 #include "nested.h"
 #include "ops.h"
 #include "probe.h"
+#include "stop.h"
 #include "trace.h"
 #include "tracker.h"
 
@@ -32,230 +30,17 @@
 #define MADV_COLLAPSE	25
 #endif
 
-#define DELAYS		"/sys/module/kvm_memslot_ops/parameters/delay_ms"
-#define MOST_DELAYS	16
-
-/* A place where an operation can stop, and what is true there. */
-struct place {
-	const char *name;
-	unsigned int delay;		/* in the module's list */
-	int swaps;			/* so far; but for what comes */
-	bool coming;			/* of GROW only: the old layout, and what comes */
-	bool admitted;			/* what comes is there, invalid */
-	bool shared;			/* cuts of both layouts count */
-	bool swapped;			/* new lookups meet the new layout */
-	bool zapped;
-	bool vanished;			/* the tail has */
-};
-
-static const struct place places[] = {
-	/* GROW only. */
-	{ .name = "swapped to what comes", .delay = 4, .coming = true,
-	  .admitted = true },
-	{ .name = "waited for what comes", .delay = 5, .coming = true,
-	  .admitted = true },
-	{ .name = "admitted", .delay = 0, .coming = true,
-	  .admitted = true },
-	{ .name = "prepared", .delay = 1, .admitted = true },
-	{ .name = "shared", .delay = 2, .admitted = true, .shared = true },
-	{ .name = "staged", .delay = 3, .admitted = true, .shared = true },
-	{ .name = "swapped", .delay = 4, .swaps = 1, .shared = true,
-	  .swapped = true },
-	{ .name = "waited", .delay = 5, .swaps = 1, .shared = true,
-	  .swapped = true },
-	{ .name = "zapped", .delay = 6, .swaps = 1, .shared = true,
-	  .swapped = true, .zapped = true },
-	{ .name = "settled", .delay = 7, .swaps = 1, .swapped = true,
-	  .zapped = true },
-	/* SHRINK only. */
-	{ .name = "swapped again", .delay = 4, .swaps = 2, .swapped = true,
-	  .zapped = true, .vanished = true },
-	{ .name = "waited again", .delay = 5, .swaps = 2, .swapped = true,
-	  .zapped = true, .vanished = true },
-};
-
-/* Where an operation is once it has returned. */
-static const struct place nowhere = {
-	.name = "over",
-	.swapped = true,
-	.zapped = true,
-	.vanished = true,
-};
-
-static bool comes_by(const struct change *c, const struct place *p)
-{
-	if (p->coming)
-		return c == &changes[CHANGE_GROW];
-	return p->swaps < 2 || c == &changes[CHANGE_SHRINK];
-}
-
-/* How often an operation has swapped the sets there. */
-static int swaps_at(const struct change *c, const struct place *p)
-{
-	return p->swaps + (c == &changes[CHANGE_GROW]);
-}
-
-/* ---------------------------------------------------------- stopping there */
-
-/* How many places the module knows; 0 where it is not built for that. */
-static unsigned int nr_delays(void)
-{
-	unsigned int nr = 1;
-	char list[256], *at;
-
-	if (host_read(DELAYS, list, sizeof(list)))
-		return 0;
-	for (at = list; (at = strchr(at, ',')); at++)
-		nr++;
-	return nr;
-}
-
-/* A delay in one place, none elsewhere. */
-static void set_delay(unsigned int which, unsigned int ms)
-{
-	unsigned int nr = nr_delays(), i;
-	char list[16 * MOST_DELAYS];
-	size_t len = 0;
-
-	TEST_ASSERT(which < nr && nr <= MOST_DELAYS, "%u delays", nr);
-	for (i = 0; i < nr; i++)
-		len += snprintf(list + len, sizeof(list) - len, "%s%u",
-				i ? "," : "", i == which ? ms : 0);
-	TEST_ASSERT_EQ(host_write(DELAYS, list), 0);
-}
-
-/* What dies leaves no delay to those who come after. */
-static void no_delay(void)
-{
-	if (nr_delays())
-		set_delay(0, 0);
-}
-
-static __attribute__((constructor)) void no_delay_at_exit(void)
-{
-	atexit(no_delay);
-}
-
 #define REQUIRE_DELAYS()						\
 do {									\
 	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);				\
 	REQUIRE_OP(KVM_MEMSLOT_OP_SPLIT);				\
 	REQUIRE_OP(KVM_MEMSLOT_OP_MERGE);				\
 	REQUIRE_OP(KVM_MEMSLOT_OP_SET_READONLY);			\
-	REQUIRE(nr_delays(), "the module is built without delays");	\
+	REQUIRE(delays_nr(), "the module is built without delays");	\
 	REQUIRE(trace_start(), "no tracefs to tell which swap it is");	\
-	no_delay();							\
+	delays_end();							\
 	host_seed();							\
 } while (0)
-
-/* An operation that stops, and where. */
-struct stop {
-	const struct change *change;
-	const struct place *place;
-	struct async op;
-	int dev;
-	/* What it fails with, unless it went on before the look was over. */
-	int err;
-	/* What was not as it should be, provided that it still stands there. */
-	char wrong[256];
-};
-
-static bool still_there(struct stop *s)
-{
-	return trace_count("memslot_op_swap") == swaps_at(s->change, s->place) &&
-	       async_stands_in(&s->op, "msleep");
-}
-
-static bool there_or_gone(void *arg)
-{
-	struct stop *s = arg;
-
-	return s->op.done || still_there(s);
-}
-
-/* Of what is not as it should be, the first is kept. */
-static __printf(3, 4) void expect_there(struct stop *s, bool good,
-					const char *fmt, ...)
-{
-	va_list args;
-
-	if (good || s->wrong[0])
-		return;
-	va_start(args, fmt);
-	vsnprintf(s->wrong, sizeof(s->wrong), fmt, args);
-	va_end(args);
-}
-
-static int call_change(void *arg)
-{
-	struct stop *s = arg;
-
-	return change_make(s->dev, s->change);
-}
-
-struct actions {
-	/* The layout is that of before. */
-	void (*before)(void *me, struct stop *s);
-	/* The operation stands there. */
-	void (*there)(void *me, struct stop *s);
-	/* It has returned; the layout is gone afterwards. */
-	void (*after)(void *me, struct stop *s);
-};
-
-static void stop_once(const struct change *c, const struct place *p, int dev,
-		      const struct actions *actions, void *me)
-{
-	struct stop s = { .change = c, .place = p, .dev = dev };
-	/* What was enough for one look is where the next begins. */
-	static unsigned int ms = 500;
-	bool seen;
-
-	do {
-		s.wrong[0] = 0;
-		s.err = 0;
-		actions->before(me, &s);
-		trace_start();
-		set_delay(p->delay, ms);
-		async_start(&s.op, call_change, &s);
-		TEST_ASSERT(host_wait(there_or_gone, &s), "%s hangs", c->name);
-		seen = !s.op.done;
-		if (seen) {
-			actions->there(me, &s);
-			seen = still_there(&s);
-		}
-		TEST_ASSERT(!seen || !s.wrong[0], "%s, %s: %s", c->name,
-			    p->name, s.wrong);
-		/* Only what is to come; it sleeps on where it is. */
-		no_delay();
-		async_join(&s.op);
-		TEST_ASSERT(s.op.err == s.err || (!seen && !s.op.err),
-			    "%s, %s: %s", c->name, p->name, strerror(s.op.err));
-		s.wrong[0] = 0;
-		s.place = &nowhere;
-		actions->after(me, &s);
-		TEST_ASSERT(!s.wrong[0], "%s, after a stop when %s: %s",
-			    c->name, p->name, s.wrong);
-		s.place = p;
-		if (!seen)
-			ms *= 2;
-		TEST_ASSERT(ms < 60000, "%s, %s: no time for a look", c->name,
-			    p->name);
-	} while (!seen);
-}
-
-/* Every operation in every place. */
-static void stop_everywhere(int dev, const struct actions *actions, void *me)
-{
-	const struct change *c;
-	const struct place *p;
-
-	for (c = changes; c < changes + NR_CHANGES; c++) {
-		for (p = places; p < places + ARRAY_SIZE(places); p++) {
-			if (comes_by(c, p))
-				stop_once(c, p, dev, actions, me);
-		}
-	}
-}
 
 /* KVM's mappings go, the host's pages stay. */
 static void unmap_all(char *mem)
@@ -341,7 +126,7 @@ static void busy_there(void *arg, struct stop *s)
 	hammer_wait(me->h, 200);
 	faults = hammer_faults(me->h) - me->faults;
 	if (change_may_zap_all(s->change))
-		expect_there(s, !faults || s->place->zapped,
+		stop_expect(s, !faults || s->place->zapped,
 			     "%lu faults on what stays before the zap", faults);
 	else
 		TEST_ASSERT(!faults, "%s, %s: %lu faults on what stays",
@@ -368,7 +153,7 @@ static void busy_after(void *arg, struct stop *s)
 /* vCPUs that read, write and execute what stays notice nothing. */
 TEST_F(busy, vcpus_go_on)
 {
-	const struct actions actions = { busy_before, busy_there, busy_after };
+	const struct stop_actions actions = { busy_before, busy_there, busy_after };
 
 	stop_everywhere(self->busy.dev, &actions, &self->busy);
 }
@@ -495,7 +280,7 @@ static void check_read(struct look *me, struct stop *s, uint64_t page)
 	r = probe_access(me->p, 0, PROBE_READ, gpa_of(page), 0);
 	TEST_ASSERT(!r.err, "%s, %s: a read of page %lu gives error %d",
 		    s->change->name, s->place->name, page, r.err);
-	expect_there(s, r.nr_reads == !there,
+	stop_expect(s, r.nr_reads == !there,
 		     "a read of page %lu came out %d times, not %d", page,
 		     r.nr_reads, !there);
 	if (!r.nr_reads)
@@ -520,7 +305,7 @@ static void check_write(struct look *me, struct stop *s, uint64_t page,
 		    s->change->name, s->place->name, page, r.nr_writes,
 		    *word_of(me->mem, page), value);
 	if (!may_be_late)
-		expect_there(s, r.nr_writes == !lands,
+		stop_expect(s, r.nr_writes == !lands,
 			     "a write to page %lu came out %d times, not %d",
 			     page, r.nr_writes, !lands);
 }
@@ -581,7 +366,7 @@ static void check_cuts(struct look *me, struct stop *s)
 		most += is_whole(s, frame) &&
 			(!s->place->zapped ||
 			 layout_has(in_force(s), frame * HUGE_PAGES));
-	expect_there(s, nr_huge(me->p) <= most,
+	stop_expect(s, nr_huge(me->p) <= most,
 		     "%lu huge mappings, one of which is in two slots",
 		     nr_huge(me->p));
 }
@@ -597,7 +382,7 @@ static void check_huge(struct look *me, struct stop *s)
 	}
 	if (me->host_pages == HOST_PAGES_4K)
 		want = 0;
-	expect_there(s, got == want, "%lu huge mappings, not %lu", got, want);
+	stop_expect(s, got == want, "%lu huge mappings, not %lu", got, want);
 }
 
 /* Somebody writes to the tail. It may have to wait until that is gone, or there. */
@@ -659,7 +444,7 @@ static void place_there(void *arg, struct stop *s)
 	check_samples(me, s, false);
 	check_huge(me, s);
 	if (me->sleeps)
-		expect_there(s, !probe_is_over(me->p, SLEEPER),
+		stop_expect(s, !probe_is_over(me->p, SLEEPER),
 			     "a write to what leaves or comes did not have to wait");
 }
 
@@ -683,7 +468,7 @@ static void place_after(void *arg, struct stop *s)
  */
 TEST_F(place, layout_in_force)
 {
-	const struct actions actions = { place_before, place_there, place_after };
+	const struct stop_actions actions = { place_before, place_there, place_after };
 
 	stop_everywhere(self->look.dev, &actions, &self->look);
 }
@@ -703,14 +488,9 @@ static void tail_there(void *arg, struct stop *s)
 /* As it was mapped: nothing unmaps it but the operation. */
 TEST_F(place, tail_that_was_mapped)
 {
-	const struct actions actions = { place_before, tail_there, place_after };
-	const struct place *p;
+	const struct stop_actions actions = { place_before, tail_there, place_after };
 
-	for (p = places; p < places + ARRAY_SIZE(places); p++) {
-		if (comes_by(&changes[CHANGE_SHRINK], p))
-			stop_once(&changes[CHANGE_SHRINK], p, self->look.dev,
-				  &actions, &self->look);
-	}
+	stop_one_everywhere(&changes[CHANGE_SHRINK], self->look.dev, &actions, &self->look);
 }
 
 /* ------------------------------------------------------------ host memory */
@@ -823,7 +603,7 @@ static void host_after(void *arg, struct stop *s)
 /* The host does what it likes with the memory. */
 TEST_F(place, host_memory_changes)
 {
-	const struct actions actions = { place_before, host_there, host_after };
+	const struct stop_actions actions = { place_before, host_there, host_after };
 
 	stop_everywhere(self->look.dev, &actions, &self->look);
 }
@@ -887,7 +667,7 @@ static bool others_wait_or_gone(void *arg)
 
 	for (i = 0; i < NR_OTHERS; i++)
 		waiting += async_sleeps(&others[i].async);
-	return waiting == NR_OTHERS || !still_there(s);
+	return waiting == NR_OTHERS || !stop_stands(s);
 }
 
 static void turns_there(void *arg, struct stop *s)
@@ -908,7 +688,7 @@ static void turns_there(void *arg, struct stop *s)
 		    s->change->name, s->place->name);
 	check_samples(me, s, true);
 	for (i = 0; i < NR_OTHERS; i++)
-		expect_there(s, !others[i].async.done, "call %d did not wait", i);
+		stop_expect(s, !others[i].async.done, "call %d did not wait", i);
 }
 
 static void turns_after(void *arg, struct stop *s)
@@ -934,7 +714,7 @@ static void turns_after(void *arg, struct stop *s)
 /* Two more operations and a call of KVM's own wait until this one is through. */
 TEST_F(place, others_wait_their_turn)
 {
-	const struct actions actions = { turns_before, turns_there, turns_after };
+	const struct stop_actions actions = { turns_before, turns_there, turns_after };
 
 	stop_everywhere(self->look.dev, &actions, &self->look);
 }
@@ -1012,7 +792,7 @@ static void shadow_after(void *arg, struct stop *s)
 /* Another vCPU makes it, there or as soon as it can. */
 TEST_F(place, first_shadow_root)
 {
-	const struct actions actions = {
+	const struct stop_actions actions = {
 		shadow_before, shadow_there, shadow_after,
 	};
 	struct shadow me = { .look = &self->look };
@@ -1181,7 +961,7 @@ static void visit_after(void *arg, struct stop *s)
  */
 TEST_F(tracker, attaches)
 {
-	const struct actions actions = { visit_before, visit_there, visit_after };
+	const struct stop_actions actions = { visit_before, visit_there, visit_after };
 
 	stop_everywhere(-1, &actions, &self->visit);
 }

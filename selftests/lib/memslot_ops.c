@@ -53,6 +53,17 @@ bool memslot_ops_has(uint64_t op)
 	return has;
 }
 
+bool memslot_ops_has_feature(uint64_t feature)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	int dev = memslot_ops_open(vm);
+	bool has = memslot_ops_features(dev) & feature;
+
+	close(dev);
+	kvm_vm_free(vm);
+	return has;
+}
+
 bool host_has_tdp_mmu(void)
 {
 	return kvm_is_tdp_enabled() && get_kvm_param_bool("tdp_mmu");

@@ -18,6 +18,7 @@ uint32_t memslot_ops_type(void);
 /* Whether the module is there, asked through a VM made for that. */
 bool memslot_ops_present(void);
 bool memslot_ops_has(uint64_t op);
+bool memslot_ops_has_feature(uint64_t feature);
 
 /* Whether the host maps guest memory with the TDP MMU: no rmaps to care for. */
 bool host_has_tdp_mmu(void);
