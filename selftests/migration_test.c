@@ -29,6 +29,7 @@
 #include "processor.h"
 
 #include "chooser.h"
+#include "delays.h"
 #include "destination.h"
 #include "dirty_log.h"
 #include "history.h"
@@ -260,24 +261,23 @@ static void some_ops(uint64_t n)
 
 /* -------------------------------------------------- delays of the module */
 
-#define DELAYS	"/sys/module/kvm_memslot_ops/parameters/delay_ms"
 #define NR_PHASES	8
 
 /* Of a debug build only: draws one of the phases out, or none. */
-static void set_delays(bool any)
+static void set_delays(void)
 {
-	unsigned int phase = host_random() % (2 * NR_PHASES), i;
+	unsigned int phase = host_random() % (2 * NR_PHASES);
 	unsigned int ms = host_random_between(1, 8);
-	char value[64];
-	size_t len = 0;
 
-	for (i = 0; i < NR_PHASES; i++)
-		len += snprintf(value + len, sizeof(value) - len, "%s%u",
-				i ? "," : "", any && i == phase ? ms : 0);
-	if (host_write(DELAYS, value))
+	if (!delays_nr())
 		return;
-	history_add("delays of %s", value);
-	nr.delayed += any && phase < NR_PHASES;
+	if (phase >= NR_PHASES) {
+		delays_end();
+		return;
+	}
+	history_add("a delay of %u ms after phase %u", ms, phase);
+	delays_set(phase, ms);
+	nr.delayed++;
 }
 
 /* ------------------------------------------------------------ migrations */
@@ -339,7 +339,7 @@ static void migrate(void)
 {
 	int round;
 
-	set_delays(true);
+	set_delays();
 	some_ops(host_random_between(0, 5));
 	begin_logging();
 	for (round = 0; round < NR_ROUNDS; round++) {
@@ -468,7 +468,7 @@ static void run_test(void)
 	writers_stop();
 	host_restore();
 	sleeper_stop();
-	set_delays(false);
+	delays_end();
 	if (range.dev >= 0)
 		close(range.dev);
 	kvm_vm_free(vm);
@@ -526,17 +526,6 @@ static void parse_options(int argc, char *argv[])
 		ksft_exit_fail_msg("1 to %d vCPUs\n", WRITERS_MAX);
 }
 
-static uint64_t features(void)
-{
-	struct kvm_vm *probe = vm_create_barebones();
-	int fd = memslot_ops_open(probe);
-	uint64_t value = memslot_ops_features(fd);
-
-	close(fd);
-	kvm_vm_free(probe);
-	return value;
-}
-
 static void skip_what_is_not_there(void)
 {
 	if (opt.mode == DIRTY_LOG_RING_BITMAP &&
@@ -549,8 +538,8 @@ static void skip_what_is_not_there(void)
 	if (!memslot_ops_present() ||
 	    !memslot_ops_has(KVM_MEMSLOT_OP_SET_READONLY))
 		ksft_exit_skip("the module is not loaded, or lacks operations\n");
-	if (!(features() & (uses_ring() ? KVM_MEMSLOT_FEATURE_DIRTY_RING :
-					  KVM_MEMSLOT_FEATURE_DIRTY_BITMAP)))
+	if (!memslot_ops_has_feature(uses_ring() ? KVM_MEMSLOT_FEATURE_DIRTY_RING :
+						   KVM_MEMSLOT_FEATURE_DIRTY_BITMAP))
 		ksft_exit_skip("the module does not handle dirty logs of this mode\n");
 }
 

@@ -737,7 +737,6 @@ FIXTURE_VARIANT(steps) {
 	unsigned int kinds;
 	enum host_pages host_pages;
 	uint32_t log_flag;
-	uint64_t counted[NR_VCPUS][NR_AS];	/* touches, for the tally */
 };
 
 FIXTURE_VARIANT_ADD(steps, thp)
