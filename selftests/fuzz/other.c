@@ -124,11 +124,12 @@ void other_init(void)
 	to_receiver = ends[0];
 }
 
+/* libFuzzer has a timer, whose signal ends calls that wait. */
 static int answer(void)
 {
 	int value;
 
-	TEST_ASSERT(read(to_receiver, &value, sizeof(value)) == sizeof(value),
+	TEST_ASSERT(TEMP_FAILURE_RETRY(read(to_receiver, &value, sizeof(value))) == sizeof(value),
 		    "the other process has died");
 	return value;
 }
@@ -152,7 +153,7 @@ void other_receives(int dev)
 	cmsg->cmsg_len = CMSG_LEN(sizeof(dev));
 	memcpy(CMSG_DATA(cmsg), &dev, sizeof(dev));
 	/* Somebody may have closed it. */
-	if (sendmsg(to_receiver, &msg, 0) != sizeof(request))
+	if (TEMP_FAILURE_RETRY(sendmsg(to_receiver, &msg, 0)) != sizeof(request))
 		return;
 	err = answer();
 	TEST_ASSERT(err == EIO || err == ENOTTY || err == EBADF,
@@ -183,7 +184,7 @@ void other_dies(unsigned int usecs, unsigned int seed)
 	const struct request request = { true, usecs, seed };
 	int status;
 
-	TEST_ASSERT(write(to_receiver, &request, sizeof(request)) == sizeof(request),
+	TEST_ASSERT(TEMP_FAILURE_RETRY(write(to_receiver, &request, sizeof(request))) == sizeof(request),
 		    "the other process has died");
 	status = answer();
 	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
