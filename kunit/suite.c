@@ -1076,6 +1076,62 @@ static void locked_head_is_waited_for(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, compat_rmap_read(ager->head), 0);
 }
 
+/* What KVM does when it unmaps pages; true if any was mapped. */
+static bool unmap_heads(struct kvm_memory_slot *slot, gfn_t gfn, gfn_t past)
+{
+	bool any = false;
+	int level;
+
+	for (; gfn < past; gfn++) {
+		for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+			any |= compat_rmap_take(rmap_head(slot, gfn, level));
+	}
+
+	return any;
+}
+
+/* Whoever unmaps what is found has unmapped all, and no page in vain. */
+static void mapped_pages_are_found(struct kunit *test)
+{
+	const unsigned long npages = 3000;
+	unsigned int round;
+
+	for (round = 0; round < 200; round++) {
+		gfn_t gfn, past, base_gfn = below(3000), first, end;
+		struct kvm_memory_slot *slot = new_slot(test, 1, base_gfn, npages, 0);
+		/* Of 1, 2 and so on, one: from all pages to none. */
+		unsigned int small = 1 << below(13), huge = 1 << below(4);
+
+		give_arrays(test, slot);
+		for (gfn = base_gfn; gfn < base_gfn + npages; gfn++) {
+			if (!below(small))
+				compat_rmap_put(rmap_head(slot, gfn, PG_LEVEL_4K), rmap_of(gfn));
+			if (IS_ALIGNED(gfn, 512) && !below(huge))
+				compat_rmap_put(rmap_head(slot, gfn, PG_LEVEL_2M), rmap_of(gfn));
+		}
+		if (!below(8))
+			compat_rmap_put(rmap_head(slot, gfn - 1, PG_LEVEL_1G), rmap_of(gfn - 1));
+
+		first = base_gfn + below(npages);
+		end = first + 1 + below(base_gfn + npages - first);
+		for (gfn = first; (gfn = arrays_next_mapped(slot, gfn, end, &past)) < end;
+		     gfn = past) {
+			KUNIT_ASSERT_LT(test, gfn, past);
+			KUNIT_ASSERT_LE(test, past, end);
+			/* The first of them by the frame, perhaps. */
+			if (!unmap_heads(slot, gfn, gfn + 1))
+				KUNIT_FAIL(test, "gfn %llx is not mapped", gfn);
+			while (++gfn < past) {
+				if (!compat_rmap_take(rmap_head(slot, gfn, PG_LEVEL_4K)))
+					KUNIT_FAIL(test, "gfn %llx is not mapped", gfn);
+				unmap_heads(slot, gfn, gfn + 1);
+			}
+		}
+		if (unmap_heads(slot, first, end))
+			KUNIT_FAIL(test, "of gfns %llx to %llx, one is still mapped", first, end);
+	}
+}
+
 static int suite_init(struct kunit_suite *suite)
 {
 	u32 used = seed ?: get_random_u32();
@@ -1111,6 +1167,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(first_piece_takes_over),
 	KUNIT_CASE(arrays_share_pages),
 	KUNIT_CASE(locked_head_is_waited_for),
+	KUNIT_CASE(mapped_pages_are_found),
 	{}
 };
 

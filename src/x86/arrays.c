@@ -43,28 +43,54 @@ static unsigned long next_head(const struct kvm_rmap_head *heads, unsigned long 
 	return i;
 }
 
+/* The first element from @first on that notes nothing, or @end. */
+static unsigned long next_empty(const struct kvm_rmap_head *heads, unsigned long first,
+				unsigned long end)
+{
+	const unsigned long *words = (const unsigned long *)heads;
+
+	while (first < end && words[first])
+		first++;
+
+	return first;
+}
+
 /**
- * arrays_next_mapped() - the first page of a range that may be mapped, by what rmaps know
+ * arrays_next_mapped() - the first pages of a range that may be mapped, by what rmaps know
  * @slot: the slot; it has rmaps
  * @gfn: where the range begins
  * @end: where it ends
+ * @past: where they end: whoever unmaps all up to there and goes on from there unmaps all
+ *
+ * Of a frame that is mapped huge it is one page, which is enough to find the mapping by: KVM
+ * goes through the heads of all the pages that it is told, and that is what takes long.
  *
  * Context: mmu_lock held.
- * Return: the page, or @end where none is mapped.
+ * Return: the first page, or @end where none is mapped.
  */
-gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
+gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end, gfn_t *past)
 {
-	enum array_kind kind;
+	const struct kvm_rmap_head *heads = slot->arch.rmap[ARRAY_RMAP_4K];
 	gfn_t next = end;
+	unsigned long i, nr;
+	int kind;
 
-	for (kind = ARRAY_RMAP_4K; kind <= ARRAY_RMAP_1G; kind++) {
+	/* From what has few heads to what has many, and of those up to what has been found. */
+	for (kind = ARRAY_RMAP_1G; kind > ARRAY_RMAP_4K && next > gfn; kind--) {
 		int level = array_level(kind), shift = KVM_HPAGE_GFN_SHIFT(level);
-		unsigned long past = lpage_index(slot, end - 1, level) + 1;
-		unsigned long i;
 
-		i = next_head(slot->arch.rmap[kind], lpage_index(slot, gfn, level), past);
-		if (i < past)
-			next = min(next, max(gfn, ((slot->base_gfn >> shift) + i) << shift));
+		nr = lpage_index(slot, next - 1, level) + 1;
+		i = next_head(slot->arch.rmap[kind], lpage_index(slot, gfn, level), nr);
+		if (i < nr)
+			next = max(gfn, ((slot->base_gfn >> shift) + i) << shift);
+	}
+	*past = min(next + 1, end);
+
+	nr = next - slot->base_gfn;
+	i = next_head(heads, gfn - slot->base_gfn, nr);
+	if (i < nr) {
+		next = slot->base_gfn + i;
+		*past = slot->base_gfn + next_empty(heads, i + 1, end - slot->base_gfn);
 	}
 
 	return next;

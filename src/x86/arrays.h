@@ -116,7 +116,7 @@ static inline bool array_has_own_elements(enum array_kind kind, const struct kvm
 	return IS_ALIGNED(part->base_gfn, KVM_PAGES_PER_HPAGE(array_level(kind)));
 }
 
-gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end);
+gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end, gfn_t *past);
 bool arrays_track_writes(struct kvm_memory_slot *slot, gfn_t gfn, int level);
 void array_reset(const struct kvm_memory_slot *slot, enum array_kind kind, void *array,
 		 size_t from, size_t to);

@@ -614,11 +614,17 @@ void arch_layout_quiesce(struct layout_change *c)
 /* Zap a range of a slot that has rmaps.  KVM goes through all their heads, and takes its time. */
 static bool zap_step(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
 {
-	/* Of mappings in the TDP MMU they do not know. */
-	if (!compat_has_tdp_roots(kvm) && slot->arch.rmap[0])
-		gfn = arrays_next_mapped(slot, gfn, end);
+	bool zapped = false;
+	gfn_t past;
 
-	return gfn < end && unmap_range(kvm, slot, gfn, end, false);
+	/* Of mappings in the TDP MMU they do not know. */
+	if (compat_has_tdp_roots(kvm) || !slot->arch.rmap[0])
+		return unmap_range(kvm, slot, gfn, end, false);
+
+	for (; (gfn = arrays_next_mapped(slot, gfn, end, &past)) < end; gfn = past)
+		zapped |= unmap_range(kvm, slot, gfn, past, false);
+
+	return zapped;
 }
 
 static void zap_in_steps(struct kvm *kvm, struct kvm_memory_slot *slot)
