@@ -441,7 +441,7 @@ TEST_F(bitmap, buffer_is_anywhere)
 			memset(pages, 0x5a, 3 * PAGE_SIZE);
 		make_logged(w, want);
 		logged_succeeds(logged_operate(w, SHRINK, CUT, (void *)(pages + offsets[i])),
-			 SHRINK);
+				SHRINK);
 		memcpy(bitmap, pages + offsets[i], size);
 		assert_bits(bitmap, CUT, TAIL, want, "SHRINK's bitmap");
 		for (j = 0; j < 3 * PAGE_SIZE; j++) {

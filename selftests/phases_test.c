@@ -127,7 +127,7 @@ static void busy_there(void *arg, struct stop *s)
 	faults = hammer_faults(me->h) - me->faults;
 	if (change_may_zap_all(s->change))
 		stop_expect(s, !faults || s->place->zapped,
-			     "%lu faults on what stays before the zap", faults);
+			    "%lu faults on what stays before the zap", faults);
 	else
 		TEST_ASSERT(!faults, "%s, %s: %lu faults on what stays",
 			    s->change->name, s->place->name, faults);
@@ -281,8 +281,8 @@ static void check_read(struct look *me, struct stop *s, uint64_t page)
 	TEST_ASSERT(!r.err, "%s, %s: a read of page %lu gives error %d",
 		    s->change->name, s->place->name, page, r.err);
 	stop_expect(s, r.nr_reads == !there,
-		     "a read of page %lu came out %d times, not %d", page,
-		     r.nr_reads, !there);
+		    "a read of page %lu came out %d times, not %d", page,
+		    r.nr_reads, !there);
 	if (!r.nr_reads)
 		TEST_ASSERT(r.value == *word_of(me->mem, page),
 			    "%s, %s: page %lu reads as %#lx, not %#lx",
@@ -306,8 +306,8 @@ static void check_write(struct look *me, struct stop *s, uint64_t page,
 		    *word_of(me->mem, page), value);
 	if (!may_be_late)
 		stop_expect(s, r.nr_writes == !lands,
-			     "a write to page %lu came out %d times, not %d",
-			     page, r.nr_writes, !lands);
+			    "a write to page %lu came out %d times, not %d",
+			    page, r.nr_writes, !lands);
 }
 
 /*
@@ -367,8 +367,8 @@ static void check_cuts(struct look *me, struct stop *s)
 			(!s->place->zapped ||
 			 layout_has(in_force(s), frame * HUGE_PAGES));
 	stop_expect(s, nr_huge(me->p) <= most,
-		     "%lu huge mappings, one of which is in two slots",
-		     nr_huge(me->p));
+		    "%lu huge mappings, one of which is in two slots",
+		    nr_huge(me->p));
 }
 
 /* All that can be touched has been, since nothing was mapped. */
@@ -445,7 +445,7 @@ static void place_there(void *arg, struct stop *s)
 	check_huge(me, s);
 	if (me->sleeps)
 		stop_expect(s, !probe_is_over(me->p, SLEEPER),
-			     "a write to what leaves or comes did not have to wait");
+			    "a write to what leaves or comes did not have to wait");
 }
 
 static void place_after(void *arg, struct stop *s)

@@ -182,10 +182,10 @@ void other_inherits(int dev, bool killed)
 void other_dies(unsigned int usecs, unsigned int seed)
 {
 	const struct request request = { true, usecs, seed };
+	ssize_t written = TEMP_FAILURE_RETRY(write(to_receiver, &request, sizeof(request)));
 	int status;
 
-	TEST_ASSERT(TEMP_FAILURE_RETRY(write(to_receiver, &request, sizeof(request))) == sizeof(request),
-		    "the other process has died");
+	TEST_ASSERT(written == sizeof(request), "the other process has died");
 	status = answer();
 	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 		    "the victim ends by itself: status %#x", status);
