@@ -12,8 +12,14 @@
 
 static unsigned long or_of_8(const unsigned long *words)
 {
-	return words[0] | words[1] | words[2] | words[3] |
-	       words[4] | words[5] | words[6] | words[7];
+	return data_race(words[0] | words[1] | words[2] | words[3] |
+			 words[4] | words[5] | words[6] | words[7]);
+}
+
+/* Is anything noted there?  Somebody may lock it meanwhile, which makes no difference. */
+static bool is_noted(const unsigned long *word)
+{
+	return data_race(*word);
 }
 
 /*
@@ -29,7 +35,7 @@ static unsigned long next_head(const struct kvm_rmap_head *heads, unsigned long 
 	BUILD_BUG_ON(sizeof(*heads) != sizeof(*words));
 
 	/* Where there is one, there are more. */
-	if (i < end && words[i])
+	if (i < end && is_noted(words + i))
 		return i;
 
 	for (; i + 32 <= end; i += 32) {
@@ -37,7 +43,7 @@ static unsigned long next_head(const struct kvm_rmap_head *heads, unsigned long 
 		    or_of_8(words + i + 16) | or_of_8(words + i + 24))
 			break;
 	}
-	while (i < end && !words[i])
+	while (i < end && !is_noted(words + i))
 		i++;
 
 	return i;
@@ -49,7 +55,7 @@ static unsigned long next_empty(const struct kvm_rmap_head *heads, unsigned long
 {
 	const unsigned long *words = (const unsigned long *)heads;
 
-	while (first < end && words[first])
+	while (first < end && is_noted(words + first))
 		first++;
 
 	return first;
