@@ -12,13 +12,14 @@
 
 static unsigned long or_of_8(const unsigned long *words)
 {
+	/* Locked or not, a head that notes something is not 0. */
 	return data_race(words[0] | words[1] | words[2] | words[3] |
 			 words[4] | words[5] | words[6] | words[7]);
 }
 
-/* Is anything noted there?  Somebody may lock it meanwhile, which makes no difference. */
 static bool is_noted(const unsigned long *word)
 {
+	/* Likewise. */
 	return data_race(*word);
 }
 

@@ -617,7 +617,7 @@ static bool zap_step(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn, g
 	bool zapped = false;
 	gfn_t past;
 
-	/* Of mappings in the TDP MMU they do not know.  The last array is the last that KVM makes. */
+	/* Of mappings in the TDP MMU they do not know.  The last array is the last to be made. */
 	if (compat_has_tdp_roots(kvm) || !slot->arch.rmap[ARRAY_RMAP_1G])
 		return unmap_range(kvm, slot, gfn, end, false);
 
