@@ -11,7 +11,6 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/utsname.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -288,12 +287,7 @@ static uint64_t *page_at(uint64_t gpa)
  */
 static bool roots_may_go(void)
 {
-	struct utsname host;
-	int major, minor;
-
-	uname(&host);
-	return sscanf(host.release, "%d.%d", &major, &minor) == 2 &&
-	       (major > 6 || (major == 6 && minor >= 6));
+	return !host_is_before(6, 6);
 }
 
 /*

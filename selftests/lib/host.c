@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "kvm_util.h"
@@ -105,6 +106,17 @@ void host_restore(void)
 {
 	for (; nr_changed; nr_changed--)
 		host_write(changed[nr_changed - 1].path, changed[nr_changed - 1].value);
+}
+
+bool host_is_before(int major, int minor)
+{
+	struct utsname host;
+	int its_major, its_minor;
+
+	TEST_ASSERT(!uname(&host) &&
+		    sscanf(host.release, "%d.%d", &its_major, &its_minor) == 2,
+		    "which release is this?");
+	return its_major < major || (its_major == major && its_minor < minor);
 }
 
 double host_seconds_since(const struct timespec *start)

@@ -38,6 +38,9 @@ void host_restore(void);
 #define HOST_EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
 #define HOST_FEP		"/sys/module/kvm/parameters/force_emulation_prefix"
 
+/* Whether its kernel is older than this release. */
+bool host_is_before(int major, int minor);
+
 double host_seconds_since(const struct timespec *start);
 
 /* Whether CPUs log writes, of which KVM learns later. */
