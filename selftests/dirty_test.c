@@ -17,11 +17,6 @@
 #include "memslot_ops.h"
 #include "trace.h"
 
-static bool bit(const uint64_t *bitmap, uint64_t i)
-{
-	return bitmap[i / 64] >> i % 64 & 1;
-}
-
 static void get_log(struct logged *w, uint32_t slot, uint64_t *bitmap)
 {
 	memset(bitmap, 0xff, BITMAP_SIZE);
@@ -44,11 +39,11 @@ static void assert_bits(const uint64_t *bitmap, uint64_t first, uint64_t nr,
 	uint64_t i;
 
 	for (i = 0; i < nr; i++)
-		TEST_ASSERT(bit(bitmap, i) == want[first + i],
+		TEST_ASSERT(test_bit(i, bitmap) == want[first + i],
 			    "%s: bit %lu, of page %lu, is %d", what, i,
-			    first + i, bit(bitmap, i));
+			    first + i, test_bit(i, bitmap));
 	for (; i % 64; i++)
-		TEST_ASSERT(!bit(bitmap, i), "%s: spare bit %lu after %lu pages is set",
+		TEST_ASSERT(!test_bit(i, bitmap), "%s: spare bit %lu after %lu pages is set",
 			    what, i, nr);
 }
 
@@ -60,7 +55,7 @@ static void assert_has_bits(const uint64_t *bitmap, uint64_t first, uint64_t nr,
 	uint64_t i;
 
 	for (i = first; i < first + nr; i++)
-		has[i] = want[i] || bit(bitmap, i - first);
+		has[i] = want[i] || test_bit(i - first, bitmap);
 	assert_bits(bitmap, first, nr, has, what);
 }
 

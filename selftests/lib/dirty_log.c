@@ -104,11 +104,6 @@ static bool forget(void)
 
 /* ------------------------------------------------------------ the bitmap */
 
-static bool bit(const uint64_t *bitmap, uint64_t i)
-{
-	return bitmap[i / 64] >> i % 64 & 1;
-}
-
 /* @first: the page of the bitmap's first bit */
 static void take_bitmap(const uint64_t *bitmap, uint64_t first,
 			uint64_t nr_pages, bool clears, const char *from)
@@ -117,12 +112,12 @@ static void take_bitmap(const uint64_t *bitmap, uint64_t first,
 
 	for (i = 0; i < nr_pages; i++) {
 		page = first + i;
-		TEST_ASSERT(bit(bitmap, i) || !state[page].initially,
+		TEST_ASSERT(test_bit(i, bitmap) || !state[page].initially,
 			    "page %lu is not in %s, though its bit was set when its slot came to it",
 			    page, from);
 		if (clears)
 			state[page].initially = false;
-		if (!bit(bitmap, i) || forget())
+		if (!test_bit(i, bitmap) || forget())
 			continue;
 		if (clears)
 			state[page].dirty = true;
@@ -130,7 +125,7 @@ static void take_bitmap(const uint64_t *bitmap, uint64_t first,
 			state[page].got = true;
 	}
 	for (; i % 64; i++)
-		TEST_ASSERT(!bit(bitmap, i), "spare bit %lu after %lu pages is set in %s",
+		TEST_ASSERT(!test_bit(i, bitmap), "spare bit %lu after %lu pages is set in %s",
 			    i, nr_pages, from);
 }
 
