@@ -79,8 +79,8 @@ gfn_t arrays_next_mapped(const struct kvm_memory_slot *slot, gfn_t gfn, gfn_t en
 {
 	const struct kvm_rmap_head *heads = slot->arch.rmap[ARRAY_RMAP_4K];
 	gfn_t next = end;
+	enum array_kind kind;
 	unsigned long i, nr;
-	int kind;
 
 	/* From what has few heads to what has many, and of those up to what has been found. */
 	for (kind = ARRAY_RMAP_1G; kind > ARRAY_RMAP_4K && next > gfn; kind--) {
