@@ -485,7 +485,7 @@ static int rounds_of(const struct point *p, enum method way)
 {
 	if (way == WAY_MODULE || way == WAY_FLAGS)
 		return p->rounds;
-	return min(p->rounds, p->size <= 1024 * GIB ? 5 : 3);
+	return min(p->rounds, p->size <= 1024 * GIB && p->used <= 4 * MIB ? 5 : 3);
 }
 
 static void measure_pair(const struct point *p, const struct pair *pair, enum method way)
@@ -749,7 +749,7 @@ static long memory_in_use(void)
 /* Is memory left behind? */
 static void ask_many(void)
 {
-	struct point p = { .question = "many", .pages = HOST_PAGES_4K, .size = GIB };
+	struct point p = { .question = "many", .pages = HOST_PAGES_4K, .size = 16 * MIB };
 	struct layout from[ARRAY_SIZE(pairs)], to[ARRAY_SIZE(pairs)];
 	uint64_t done, warm = 1000;
 	struct bench *b;
