@@ -608,38 +608,59 @@ void arch_layout_quiesce(struct layout_change *c)
 	write_unlock(&c->kvm->mmu_lock);
 }
 
-/* In pages, how far to go before mmu_lock may be yielded: with rmaps, not all kernels do that. */
+/* In pages, how far to go where something is mapped before mmu_lock may be yielded. */
 #define ZAP_STEP	((gfn_t)SZ_64M >> PAGE_SHIFT)
 
-/* Zap a range of a slot that has rmaps.  KVM goes through all their heads, and takes its time. */
 static bool zap_step(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
 {
 	bool zapped = false;
 	gfn_t past;
 
-	/* Of mappings in the TDP MMU they do not know.  The last array is the last to be made. */
+	/* Of mappings in the TDP MMU no rmaps know.  The last array is the last to be made. */
 	if (compat_has_tdp_roots(kvm) || !slot->arch.rmap[ARRAY_RMAP_1G])
-		return unmap_range(kvm, slot, gfn, end, false);
+		return unmap_range(kvm, slot, gfn, end, end - gfn > ZAP_STEP);
 
+	/* KVM would go through the heads of all pages, and take its time. */
 	for (; (gfn = arrays_next_mapped(slot, gfn, end, &past)) < end; gfn = past)
 		zapped |= unmap_range(kvm, slot, gfn, past, false);
 
 	return zapped;
 }
 
-static void zap_in_steps(struct kvm *kvm, struct kvm_memory_slot *slot)
+/**
+ * arch_layout_zap() - take the mappings of a new slot from the vCPUs
+ * @c: the change; @c->zap is the slot
+ *
+ * No mapping can be made from an old slot any more, so what is zapped stays so, or
+ * comes back as the new slot allows.  Whatever was zapped is flushed before anybody else gets
+ * mmu_lock.
+ *
+ * KVM's own walk may yield mmu_lock, but to those who wait for it on some kernels alone, or with
+ * some of their preemption models.
+ *
+ * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
+ *	write, and yields it.
+ */
+void arch_layout_zap(struct layout_change *c)
 {
-	gfn_t gfn, next, end = slot->base_gfn + slot->npages;
+	struct kvm_memory_slot *slot = c->zap;
+	gfn_t gfn, next, step = ZAP_STEP, end = slot->base_gfn + slot->npages;
 	bool flush = false, zapped;
+	struct kvm *kvm = c->kvm;
 
-	lockdep_assert_held_write(&kvm->mmu_lock);
+	write_lock(&kvm->mmu_lock);
 
 	for (gfn = slot->base_gfn; gfn < end; gfn = next) {
-		next = min(gfn + ZAP_STEP, end);
+		next = min(gfn + step, end);
 		zapped = zap_step(kvm, slot, gfn, next);
 		flush |= zapped;
+		/*
+		 * The TDP MMU has nothing to go through where nothing is mapped.  A long step may
+		 * yield; all has been flushed when it begins.
+		 */
+		step = zapped || has_rmaps(c) ? ZAP_STEP : step * 8;
 		/* One flush is for many steps, unless somebody waits. */
-		if (next < end && zapped && !rwlock_needbreak(&kvm->mmu_lock) && !need_resched())
+		if (next < end && zapped && !rwlock_is_contended(&kvm->mmu_lock) && !need_resched())
 			continue;
 
 		if (flush)
@@ -651,29 +672,7 @@ static void zap_in_steps(struct kvm *kvm, struct kvm_memory_slot *slot)
 			write_lock(&kvm->mmu_lock);
 		}
 	}
-}
 
-/**
- * arch_layout_zap() - take the mappings of a new slot from the vCPUs
- * @c: the change; @c->zap is the slot
- *
- * No mapping can be made from an old slot any more, so what is zapped stays so, or
- * comes back as the new slot allows.  Whatever was zapped is flushed before anybody else gets
- * mmu_lock.
- *
- * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
- *	write, and yields it.
- */
-void arch_layout_zap(struct layout_change *c)
-{
-	struct kvm_memory_slot *slot = c->zap;
-	struct kvm *kvm = c->kvm;
-
-	write_lock(&kvm->mmu_lock);
-	if (has_rmaps(c))
-		zap_in_steps(kvm, slot);
-	else if (unmap_range(kvm, slot, slot->base_gfn, slot->base_gfn + slot->npages, true))
-		kvm_call(kvm_flush_remote_tlbs)(kvm);
 	write_unlock(&kvm->mmu_lock);
 }
 
