@@ -8,6 +8,8 @@
 #include <linux/mutex.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "check.h"
@@ -24,13 +26,15 @@
  * @node: in memslot_vms
  * @kvm: the VM
  * @devices: its open devices, oldest first; protected by memslot_vms_mutex
+ * @stats_lock: held where @stats are read together, or change
  * @stats: KVM_MEMSLOT_STAT_*, since the VM last had no device
  */
 struct memslot_vm {
 	struct list_head node;
 	struct kvm *kvm;
 	struct list_head devices;
-	atomic64_t stats[KVM_MEMSLOT_STAT_FAILED + 1];
+	spinlock_t stats_lock;
+	u64 stats[KVM_MEMSLOT_STAT_FAILED + 1];
 };
 
 /**
@@ -64,7 +68,6 @@ static int memslot_device_create(struct kvm_device *dev, u32 type)
 {
 	struct memslot_device *device;
 	struct memslot_vm *vm, *spare;
-	unsigned int i;
 	int r;
 
 	r = check_structures(dev->kvm);
@@ -88,12 +91,14 @@ static int memslot_device_create(struct kvm_device *dev, u32 type)
 		spare = NULL;
 		vm->kvm = dev->kvm;
 		INIT_LIST_HEAD(&vm->devices);
+		spin_lock_init(&vm->stats_lock);
 		list_add(&vm->node, &memslot_vms);
 	}
 
 	device->vm = vm;
-	for (i = 0; i < ARRAY_SIZE(vm->stats); i++)
-		device->stats_before[i] = atomic64_read(&vm->stats[i]);
+	spin_lock(&vm->stats_lock);
+	memcpy(device->stats_before, vm->stats, sizeof(vm->stats));
+	spin_unlock(&vm->stats_lock);
 	list_add_tail(&device->node, &vm->devices);
 
 	mutex_unlock(&memslot_vms_mutex);
@@ -161,7 +166,9 @@ static int get_stat(struct memslot_vm *vm, u64 attr, u64 *value)
 
 	mutex_lock(&memslot_vms_mutex);
 	oldest = list_first_entry(&vm->devices, struct memslot_device, node);
-	*value = atomic64_read(&vm->stats[attr]) - oldest->stats_before[attr];
+	spin_lock(&vm->stats_lock);
+	*value = vm->stats[attr] - oldest->stats_before[attr];
+	spin_unlock(&vm->stats_lock);
 	mutex_unlock(&memslot_vms_mutex);
 
 	return 0;
@@ -311,6 +318,19 @@ out:
 	return r;
 }
 
+/* @r is what an operation returned, see ops.h. */
+static void memslot_vm_count(struct memslot_vm *vm, int r)
+{
+	spin_lock(&vm->stats_lock);
+	if (r < 0)
+		vm->stats[KVM_MEMSLOT_STAT_FAILED]++;
+	if (r > 0) {
+		vm->stats[KVM_MEMSLOT_STAT_OPS]++;
+		vm->stats[KVM_MEMSLOT_STAT_SWAPS] += r;
+	}
+	spin_unlock(&vm->stats_lock);
+}
+
 static int memslot_op_of(unsigned int ioctl)
 {
 	switch (ioctl) {
@@ -333,7 +353,6 @@ static long memslot_device_ioctl(struct kvm_device *dev, unsigned int ioctl, uns
 {
 	const void __user *argp = (const void __user *)arg;
 	struct memslot_device *device = dev->private;
-	struct memslot_vm *vm = device->vm;
 	ktime_t start = ktime_get();
 	union memslot_op_head head;
 	int op, r;
@@ -343,7 +362,7 @@ static long memslot_device_ioctl(struct kvm_device *dev, unsigned int ioctl, uns
 		return op;
 
 	if (copy_from_user(&head, argp, _IOC_SIZE(ioctl))) {
-		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_FAILED]);
+		memslot_vm_count(device->vm, -EFAULT);
 		return -EFAULT;
 	}
 
@@ -352,12 +371,7 @@ static long memslot_device_ioctl(struct kvm_device *dev, unsigned int ioctl, uns
 	trace_memslot_op_end(dev->kvm, op, head.slot, min(r, 0),
 			     ktime_to_ns(ktime_sub(ktime_get(), start)));
 
-	if (r < 0)
-		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_FAILED]);
-	if (r > 0) {
-		atomic64_inc(&vm->stats[KVM_MEMSLOT_STAT_OPS]);
-		atomic64_add(r, &vm->stats[KVM_MEMSLOT_STAT_SWAPS]);
-	}
+	memslot_vm_count(device->vm, r);
 
 	return min(r, 0);
 }
