@@ -25,6 +25,7 @@
 #include "standin.h"
 #include "swap.h"
 #include "wrapper/kvm.h"
+#include "zap.h"
 
 /**
  * struct arch_change - what x86 notes about a change
@@ -430,14 +431,6 @@ static void publish_arrays(struct kvm_memory_slot *slot, struct kvm_arch_memory_
 	}
 }
 
-static bool unmap_range(struct kvm *kvm, struct kvm_memory_slot *slot,
-			gfn_t start, gfn_t end, bool may_block)
-{
-	struct kvm_gfn_range range = compat_gfn_range(slot, start, end, may_block);
-
-	return kvm_call(kvm_unmap_gfn_range)(kvm, &range);
-}
-
 /* Can a huge mapping made from a slot go through a place in it? */
 static bool may_cross(const struct kvm_memory_slot *slot, gfn_t cut)
 {
@@ -457,7 +450,7 @@ static bool may_cross(const struct kvm_memory_slot *slot, gfn_t cut)
  */
 static bool zap_at_cut(struct kvm *kvm, struct kvm_memory_slot *old, gfn_t cut)
 {
-	return may_cross(old, cut) && unmap_range(kvm, old, cut - 1, cut + 1, false);
+	return may_cross(old, cut) && zap_range(kvm, old, cut - 1, cut + 1, false);
 }
 
 /* Take mmu_lock; where rmaps are to be moved, with nobody half-way through an array of them. */
@@ -608,72 +601,19 @@ void arch_layout_quiesce(struct layout_change *c)
 	write_unlock(&c->kvm->mmu_lock);
 }
 
-/* In pages, how far to go where something is mapped before mmu_lock may be yielded. */
-#define ZAP_STEP	((gfn_t)SZ_64M >> PAGE_SHIFT)
-
-static bool zap_step(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn, gfn_t end)
-{
-	bool zapped = false;
-	gfn_t past;
-
-	/* Of mappings in the TDP MMU no rmaps know.  The last array is the last to be made. */
-	if (compat_has_tdp_roots(kvm) || !slot->arch.rmap[ARRAY_RMAP_1G])
-		return unmap_range(kvm, slot, gfn, end, end - gfn > ZAP_STEP);
-
-	/* KVM would go through the heads of all pages, and take its time. */
-	for (; (gfn = arrays_next_mapped(slot, gfn, end, &past)) < end; gfn = past)
-		zapped |= unmap_range(kvm, slot, gfn, past, false);
-
-	return zapped;
-}
-
 /**
  * arch_layout_zap() - take the mappings of a new slot from the vCPUs
  * @c: the change; @c->zap is the slot
  *
  * No mapping can be made from an old slot any more, so what is zapped stays so, or
- * comes back as the new slot allows.  Whatever was zapped is flushed before anybody else gets
- * mmu_lock.
- *
- * KVM's own walk may yield mmu_lock, but to those who wait for it on some kernels alone, or with
- * some of their preemption models.
+ * comes back as the new slot allows.
  *
  * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
  *	write, and yields it.
  */
 void arch_layout_zap(struct layout_change *c)
 {
-	struct kvm_memory_slot *slot = c->zap;
-	gfn_t gfn, next, step = ZAP_STEP, end = slot->base_gfn + slot->npages;
-	bool flush = false, zapped;
-	struct kvm *kvm = c->kvm;
-
-	write_lock(&kvm->mmu_lock);
-
-	for (gfn = slot->base_gfn; gfn < end; gfn = next) {
-		next = min(gfn + step, end);
-		zapped = zap_step(kvm, slot, gfn, next);
-		flush |= zapped;
-		/*
-		 * The TDP MMU has nothing to go through where nothing is mapped.  A long step may
-		 * yield; all has been flushed when it begins.
-		 */
-		step = zapped || has_rmaps(c) ? ZAP_STEP : step * 8;
-		/* One flush is for many steps, unless somebody waits. */
-		if (next < end && zapped && !rwlock_is_contended(&kvm->mmu_lock) && !need_resched())
-			continue;
-
-		if (flush)
-			kvm_call(kvm_flush_remote_tlbs)(kvm);
-		flush = false;
-		if (next < end) {
-			write_unlock(&kvm->mmu_lock);
-			cond_resched();
-			write_lock(&kvm->mmu_lock);
-		}
-	}
-
-	write_unlock(&kvm->mmu_lock);
+	zap_slot(c->kvm, c->zap);
 }
 
 /* Can a page-table page that KVM made of a huge page have its first frame in a slot? */
