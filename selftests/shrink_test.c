@@ -964,4 +964,41 @@ TEST_F(tail, prefault_meanwhile)
 		       faulter.calls, all);
 }
 
+/* ------------------------------------------------------------ page tables */
+
+#define SPARSE		(512UL << 20)
+#define SPARSE_STAYS	(8UL << 20)
+
+/*
+ * KVM's limit on page tables follows the VM's size, and where there are more, it frees the oldest.
+ */
+TEST(what_stays_keeps_its_page_tables)
+{
+	const struct probe_config config = { .nr_vcpus = 1, .size = SPARSE };
+	uint64_t offset, faults;
+	struct probe *p;
+	char *mem;
+	int dev;
+
+	REQUIRE_OP(KVM_MEMSLOT_OP_SHRINK);
+	p = probe_create(&config);
+	dev = memslot_ops_open(probe_vm(p));
+	mem = host_map(SPARSE, HUGE_SIZE, 0, HOST_PAGES_4K);
+	slot_must_set(probe_vm(p), PROBE_SLOT, 0, PROBE_GPA, SPARSE, mem);
+	for (offset = 0; offset < SPARSE; offset += HUGE_SIZE)
+		probe_read(p, PROBE_GPA + offset);
+
+	faults = probe_faults(p);
+	assert_shrink(dev, PROBE_SLOT, SPARSE_STAYS / PAGE_SIZE);
+	for (offset = 0; offset < SPARSE_STAYS; offset += HUGE_SIZE)
+		probe_read(p, PROBE_GPA + offset);
+	faults = probe_faults(p) - faults;
+	/* Where all may be zapped, they prove nothing. */
+	TEST_ASSERT(!faults || level_shadows(), "%lu faults on what stays", faults);
+
+	close(dev);
+	probe_free(p);
+	munmap(mem, SPARSE);
+}
+
 TEST_HARNESS_MAIN

@@ -21,6 +21,8 @@ void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot);
 bool arch_layout_lacks_arrays(struct kvm_memory_slot *const *slots, unsigned int nr);
 bool arch_layout_lend(struct layout_change *c, struct kvm_memory_slot *const *slots,
 		      unsigned int nr, bool at_any_cost);
+void arch_layout_commit(struct kvm *kvm, struct kvm_memory_slot *old,
+			const struct kvm_memory_slot *new, enum kvm_mr_change change);
 void arch_layout_retire(struct layout_change *c);
 void arch_layout_retire_coming(struct layout_change *c);
 

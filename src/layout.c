@@ -106,7 +106,7 @@ static void layout_turn_away(struct layout_change *c)
 	layout_dismiss(c, c->coming);
 	/* Nobody counted it among those that log. */
 	c->coming->flags &= ~KVM_MEM_LOG_DIRTY_PAGES;
-	kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->coming, NULL, KVM_MR_DELETE);
+	arch_layout_commit(c->kvm, c->coming, NULL, KVM_MR_DELETE);
 	arch_layout_retire_coming(c);
 	kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
 }
@@ -120,10 +120,9 @@ static void layout_account(const struct layout_change *c)
 	c->kvm->nr_memslot_pages += after - before;
 	dirty_account(c);
 	if (c->leaving)
-		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->leaving, NULL, KVM_MR_DELETE);
+		arch_layout_commit(c->kvm, c->leaving, NULL, KVM_MR_DELETE);
 	else if (after != before)
-		kvm_call(kvm_arch_commit_memory_region)(c->kvm, c->old[0], c->new[0],
-							KVM_MR_CREATE);
+		arch_layout_commit(c->kvm, c->old[0], c->new[0], KVM_MR_CREATE);
 }
 
 static void layout_release_slot(struct layout_change *c, struct kvm_memory_slot *slot)

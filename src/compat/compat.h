@@ -137,6 +137,23 @@ static inline bool compat_flush_tells_trackers(void)
 }
 
 /**
+ * compat_nr_mmu_pages() - how many pages KVM has for page tables, but for those of its TDP MMU
+ * @kvm: the VM
+ *
+ * Context: any; it is an instant's.
+ */
+static inline unsigned long compat_nr_mmu_pages(const struct kvm *kvm)
+{
+#if defined(KVM_HAS_USED_MMU_PAGES)
+	return data_race(READ_ONCE(kvm->arch.n_used_mmu_pages));
+#elif defined(KVM_HAS_MMU_SHADOW_PAGES)
+	return data_race(READ_ONCE(kvm->stat.mmu_shadow_pages));
+#else
+#error "kvm_memslot_ops does not know this KVM: how many pages has its shadow MMU?"
+#endif
+}
+
+/**
  * compat_gfn_range() - describe a range of a slot to kvm_unmap_gfn_range()
  * @slot: the slot
  * @start: first gfn

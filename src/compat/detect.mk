@@ -27,6 +27,9 @@ kvm-has += $(call kvm-look,INVALIDATE_BEGIN,\<kvm_mmu_invalidate_begin\>)
 kvm-has += $(call kvm-look,NX_LISTS,struct kvm_possible_nx_huge_pages possible_nx_huge_pages\[)
 kvm-has += $(call kvm-look,NX_LIST,struct list_head possible_nx_huge_pages;)
 kvm-has += $(call kvm-look,LPAGE_DISALLOWED_LIST,struct list_head lpage_disallowed_mmu_pages;)
+# How many pages KVM has for its shadow MMU.
+kvm-has += $(call kvm-look,USED_MMU_PAGES,unsigned long n_used_mmu_pages;)
+kvm-has += $(call kvm-look,MMU_SHADOW_PAGES,u64 mmu_shadow_pages;)
 # Slots that log writes, and PML.
 kvm-has += $(call kvm-look,NR_LOGGING,atomic_t nr_memslots_dirty_logging;)
 kvm-has += $(call kvm-look,CPU_LOGGING_COUNT,int cpu_dirty_logging_count;)

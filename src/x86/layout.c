@@ -826,6 +826,38 @@ bool arch_layout_lend(struct layout_change *c, struct kvm_memory_slot *const *sl
 	return true;
 }
 
+/* KVM's limit: a page for page tables on this many pages of a VM. */
+#define PAGES_PER_MMU_PAGE	50
+/* How many vCPUs may make while KVM is told the limit. */
+#define SPARE_MMU_PAGES		64
+
+/**
+ * arch_layout_commit() - tell KVM of a slot that has come, gone or changed its size
+ * @kvm: the VM, whose nr_memslot_pages is right
+ * @old: see kvm_arch_commit_memory_region()
+ * @new: likewise
+ * @change: likewise
+ *
+ * KVM sets a limit to page tables by the VM's size.  Where there are more already, it zaps the
+ * oldest, whether they are those of what has left or of what stays, and yields to nobody.  So the
+ * limit is not set below what is there; with KVM's next own change it is what it is by size.
+ *
+ * Context: slots_lock held.  Sleeps.
+ */
+void arch_layout_commit(struct kvm *kvm, struct kvm_memory_slot *old,
+			const struct kvm_memory_slot *new, enum kvm_mr_change change)
+{
+	unsigned long nr_there = compat_nr_mmu_pages(kvm) + SPARE_MMU_PAGES;
+	unsigned long npages = kvm->nr_memslot_pages;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	/* This is what it looks at. */
+	kvm->nr_memslot_pages = max(npages, nr_there * PAGES_PER_MMU_PAGE);
+	kvm_call(kvm_arch_commit_memory_region)(kvm, old, new, change);
+	kvm->nr_memslot_pages = npages;
+}
+
 /**
  * arch_layout_retire() - leave the slots that are to be freed just what is freed with them
  * @c: the change, which was made
