@@ -165,6 +165,16 @@ void array_reset(const struct kvm_memory_slot *slot, enum array_kind kind, void 
 		info[i].disallow_lpage = 1;
 }
 
+/* The first count from @first on that is not @usual, or @end. */
+static unsigned long next_count(const struct kvm_lpage_info *info, unsigned long first,
+				unsigned long end, int usual)
+{
+	while (first < end && info[first].disallow_lpage == usual)
+		first++;
+
+	return first;
+}
+
 /*
  * The reasons against a huge mapping that have nothing to do with a slot's shape.  A frame
  * that two slots share cannot have its count divided: if it was one slot's, both get all
@@ -175,16 +185,16 @@ static void carry_lpage_counts(const struct kvm_memory_slot *slot, enum array_ki
 			       const struct kvm_lpage_info *from, struct kvm_lpage_info *to)
 {
 	unsigned long i, nr = array_bytes(slot, kind) / sizeof(*from);
-	int level = array_level(kind);
-	gfn_t gfn = slot->base_gfn;
+	int level = array_level(kind), shift = KVM_HPAGE_GFN_SHIFT(level);
+	/* Its shape is the same reason for all frames, or none but for those at its ends. */
+	int usual = lpage_is_misaligned(slot, level);
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr; i = next_count(from, i + 1, max(nr - 1, i + 1), usual)) {
+		gfn_t gfn = max(slot->base_gfn, ((slot->base_gfn >> shift) + i) << shift);
 		int count = from[i].disallow_lpage - lpage_cut(slot, gfn, level);
 
 		if (count)
 			to[i].disallow_lpage = min(to[i].disallow_lpage + count, MAX_COUNT);
-
-		gfn = (gfn | (KVM_PAGES_PER_HPAGE(level) - 1)) + 1;
 	}
 }
 
