@@ -21,7 +21,9 @@ static int pin_all(struct page **pages, unsigned long start, unsigned long nr,
 	fault_in_safe_writeable((const char __user *)start, nr << PAGE_SHIFT);
 
 	while (*nr_pinned < nr) {
-		int n = pin_user_pages_fast(start + (*nr_pinned << PAGE_SHIFT), nr - *nr_pinned,
+		/* Interrupts are off for as long as nothing has to be faulted in. */
+		int n = pin_user_pages_fast(start + (*nr_pinned << PAGE_SHIFT),
+					    min(nr - *nr_pinned, 512UL),
 					    FOLL_WRITE | FOLL_LONGTERM, pages + *nr_pinned);
 
 		if (n > 0)
