@@ -18,7 +18,9 @@
 #include "held_thread.h"
 #include "host.h"
 #include "memslot_ops.h"
+#include "ops.h"
 #include "probe.h"
+#include "srcu.h"
 #include "trace.h"
 #include "tracker.h"
 
@@ -282,6 +284,89 @@ TEST_F(late_fault, found_the_slot_before_shrink)
 
 	layout_assert(probe_vm(self->p), &c->after, PROBE_GPA, self->mem);
 	memslot_ops_assert_stats(self->dev, 1, 1, 0);
+}
+
+#define ONE_SLOT(_flags)						\
+{									\
+	.before = {							\
+		.nr = 1,						\
+		.slot = {						\
+			{ .id = CHANGE_SLOT, .flags = (_flags), .nr = CHANGE_PAGES }, \
+		},							\
+	},								\
+}
+
+static int make_readonly(void *dev)
+{
+	return slot_set_readonly(*(int *)dev, CHANGE_SLOT, 1);
+}
+
+static int make_writable(void *dev)
+{
+	return slot_set_readonly(*(int *)dev, CHANGE_SLOT, 0);
+}
+
+/*
+ * A vCPU found the slot read-only, before SET_READONLY 0, and maps the page like that when another
+ * one has mapped it writable already. No TLB must go on with what is no longer so.
+ */
+TEST_F(late_fault, found_the_slot_read_only)
+{
+	const struct change from = ONE_SLOT(KVM_MEM_READONLY);
+	struct kvm_vm *vm = probe_vm(self->p);
+	struct late_access late;
+	struct async op;
+	uint64_t flushes;
+
+	begin(self->p, &from, self->mem);
+	late_access_begin(&late, self->p, LATE, PROBE_READ, GPA, 0);
+	async_start(&op, make_writable, &self->dev);
+	async_wait_for_swap(&op, 1);
+	TEST_ASSERT(other_writes(self->p, self->mem),
+		    "no vCPU writes to what is writable again");
+	assert_waits(&op);
+
+	flushes = vm_stat(vm, "remote_tlb_flush_requests");
+	late_access_end(&late);
+	async_must_succeed(&op, "SET_READONLY 0");
+	TEST_ASSERT(vm_stat(vm, "remote_tlb_flush_requests") > flushes,
+		    "a late fault may have made a page read-only, and nobody flushed");
+	probe_wait(self->p, 1);
+	probe_stop(self->p);
+	TEST_ASSERT_EQ(probe_exits(self->p).writes, 0);
+}
+
+/* Not for those whom it has met. */
+static bool waits_for_more(void *arg)
+{
+	struct async *op = arg;
+
+	TEST_ASSERT(!op->done, "SET_READONLY 1 does not wait for who may have to note a write");
+	return async_sleeps(op) && async_stands_in(op, "srcu") &&
+	       !async_stands_in(op, "layout_swap");
+}
+
+/*
+ * A vCPU that comes when SET_READONLY 1 has swapped the sets may give a page its writable bit
+ * back, as long as that has not been zapped, and note only later that another one writes there.
+ */
+TEST_F(late_fault, notes_a_write_to_what_is_read_only)
+{
+	const struct change from = ONE_SLOT(KVM_MEM_LOG_DIRTY_PAGES);
+	struct late_access before, after;
+	struct async op;
+
+	REQUIRE(srcu_watch(), "no kprobes to tell whom SET_READONLY waits for");
+	begin(self->p, &from, self->mem);
+	late_access_begin(&before, self->p, LATE, variant->how, NOWHERE, 0);
+	async_start(&op, make_readonly, &self->dev);
+	async_wait_for_swap(&op, 1);
+	srcu_wait_for_change();
+	late_access_begin(&after, self->p, OTHER, variant->how, NOWHERE, 0);
+	late_access_end(&before);
+	TEST_ASSERT(host_wait(waits_for_more, &op), "SET_READONLY 1 does not come to wait");
+	late_access_end(&after);
+	async_must_succeed(&op, "SET_READONLY 1");
 }
 
 static bool faults(void *arg)

@@ -194,12 +194,7 @@ TEST_F(pml, a_tail_is_all_dirty)
 #define TAIL_PAGE	(NR_PAGES - 1)
 #define HOG_NS		200000000UL
 
-FIXTURE(late_buffer) {
-	struct world w;
-	uint32_t index;
-	pthread_t hog;
-};
-
+static pthread_t hog;
 static sem_t hog_begins;
 static bool hog_ends;
 
@@ -228,38 +223,54 @@ static void schedule_as(int policy, int priority)
 		    strerror(errno));
 }
 
-FIXTURE_SETUP(late_buffer)
+/* The vCPU has what CPU time nobody else wants, and this thread what it wants. */
+static void begin_late(struct world *w, uint32_t ring_size)
 {
 	const struct probe_range ranges[] = {
 		{ .gpa = PROBE_GPA, .nr = 1, .stride = 1 },
 		{ .gpa = PROBE_GPA + TAIL_PAGE * PAGE_SIZE, .nr = 1, .stride = 1 },
 	};
 
+	host_seed();
+	world_make(w, ring_size);
+
+	/* Threads are scheduled as the one that makes them. */
+	sem_init(&hog_begins, 0, 0);
+	pthread_create(&hog, NULL, hog_main, NULL);
+	schedule_as(SCHED_IDLE, 0);
+	probe_loop_ranges(w->p, 0, PROBE_WRITE, ranges, ARRAY_SIZE(ranges));
+	schedule_as(SCHED_FIFO, 1);
+}
+
+static void end_late(struct world *w)
+{
+	if (!w->p)
+		return;
+	WRITE_ONCE(hog_ends, true);
+	sem_post(&hog_begins);
+	pthread_join(hog, NULL);
+	world_free(w);
+}
+
+FIXTURE(late_ring) {
+	struct world w;
+	uint32_t index;
+};
+
+FIXTURE_SETUP(late_ring)
+{
 	self->w.p = NULL;
 	REQUIRE(host_has_pml(), "this host has no PML");
 	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
 		"this KVM has no dirty rings");
 	REQUIRE_ALL_OPS();
-	host_seed();
 	self->index = 0;
-	world_make(&self->w, ring_size());
-
-	/* Threads are scheduled as the one that makes them. */
-	sem_init(&hog_begins, 0, 0);
-	pthread_create(&self->hog, NULL, hog_main, NULL);
-	schedule_as(SCHED_IDLE, 0);
-	probe_loop_ranges(self->w.p, 0, PROBE_WRITE, ranges, ARRAY_SIZE(ranges));
-	schedule_as(SCHED_FIFO, 1);
+	begin_late(&self->w, ring_size());
 }
 
-FIXTURE_TEARDOWN(late_buffer)
+FIXTURE_TEARDOWN(late_ring)
 {
-	if (!self->w.p)
-		return;
-	WRITE_ONCE(hog_ends, true);
-	sem_post(&hog_begins);
-	pthread_join(self->hog, NULL);
-	world_free(&self->w);
+	end_late(&self->w);
 }
 
 /* Whether the ring names the page, by the slot's number or as one of a tail. */
@@ -284,7 +295,7 @@ static bool harvest_names_tail(struct probe *p, uint32_t *index)
  * thread runs before the vCPU can empty its buffer, of which the only CPU has no
  * time left for it. By then the tail must not have vanished.
  */
-TEST_F(late_buffer, is_emptied_before_the_tail_vanishes)
+TEST_F(late_ring, is_filled_before_the_tail_vanishes)
 {
 	struct world *w = &self->w;
 	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
@@ -310,6 +321,64 @@ TEST_F(late_buffer, is_emptied_before_the_tail_vanishes)
 		TEST_ASSERT_EQ(slot_grow(w->dev, PROBE_SLOT, SIZE), 0);
 	}
 	ksft_print_msg("the tail was written to in %d of %d rounds\n",
+		       nr_written, round);
+	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
+}
+
+FIXTURE(late_bitmap) {
+	struct world w;
+};
+
+FIXTURE_SETUP(late_bitmap)
+{
+	self->w.p = NULL;
+	REQUIRE(host_has_pml(), "this host has no PML");
+	REQUIRE_ALL_OPS();
+	begin_late(&self->w, 0);
+}
+
+FIXTURE_TEARDOWN(late_bitmap)
+{
+	end_late(&self->w);
+}
+
+static bool log_names_tail(struct world *w)
+{
+	uint64_t bits = 0;
+
+	kvm_vm_get_dirty_log(w->vm, OTHER_SLOT, &bits);
+	return bits;
+}
+
+/* Nobody writes to what is read-only: whoever asks for its log then may ask for the last time. */
+TEST_F(late_bitmap, is_filled_before_protect_returns)
+{
+	const struct kvm_memslot_cut cut = {
+		.offset = TAIL_PAGE * PAGE_SIZE,
+		.slot = OTHER_SLOT,
+	};
+	struct world *w = &self->w;
+	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
+	int round, nr_written = 0;
+	uint64_t before;
+
+	TEST_ASSERT_EQ(slot_split(w->dev, PROBE_SLOT, 1, &cut), 0);
+	for (round = 0; round < 40; round++) {
+		probe_wait(w->p, 10);
+		log_names_tail(w);
+		before = READ_ONCE(*word);
+		usleep(host_random_between(200, 3000));
+		sem_post(&hog_begins);
+		TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 1), 0);
+		if (READ_ONCE(*word) != before) {
+			nr_written++;
+			TEST_ASSERT(log_names_tail(w),
+				    "round %d: a write to what is read-only now is not in the log",
+				    round);
+		}
+		TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 0), 0);
+	}
+	ksft_print_msg("what is read-only then was written to in %d of %d rounds\n",
 		       nr_written, round);
 	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
 }

@@ -24,7 +24,7 @@
 #define WAITS_FOR_WALKERS	"mmu_lock_when_quiet"
 #define WAITS_FOR_READERS	"srcu"
 #define WAITS_TO_SWAP		"slots_swap"
-#define WAITS_AFTER_SWAP	"slots_wait_for_readers"
+#define WAITS_AFTER_SWAP	"layout_swap"
 
 enum { LATE, OTHER, NR_VCPUS };
 

@@ -444,38 +444,28 @@ void dirty_carry(struct layout_change *c)
 	    kvm_dirty_log_manual_protect_and_init_set(c->kvm))
 		set_coming(c);
 
-	if (!c->kvm->dirty_ring_size)
+	/* Where there are as many as before, and none comes or leaves, all keep their names. */
+	if (!c->kvm->dirty_ring_size || (c->nr_old == c->nr_new && !c->coming && !c->leaving))
 		return;
 
 	kvm_for_each_vcpu(id, vcpu, c->kvm)
 		rename_entries(c, &vcpu->dirty_ring, id);
 }
 
-/**
- * dirty_await_leaving() - wait until writes to what leaves that CPUs have noted are in the rings
- * @c: the change; what leaves is zapped
- *
- * With PML, a vCPU that has left the guest learns what it wrote there a little later, when it
- * has begun a new read section; by then it must not have vanished.  It has done so when
- * it is seen to serve a request, to be blocked, or to be out of KVM_RUN.
- *
- * Bitmaps need no such wait: dirty_report_leaving() can name pages without knowing.
- *
- * Context: slots_lock held, and nothing that a vCPU may wait for.  Sleeps.
+/*
+ * A vCPU learns what it wrote to, if PML is what noted it, a little later than it has left the
+ * guest, when it has begun a new read section.  It has done so when it is seen to serve a
+ * request, to be blocked, or to be out of KVM_RUN.
  */
-void dirty_await_leaving(const struct layout_change *c)
+static void await_pml(struct kvm *kvm)
 {
 	struct kvm_vcpu *vcpu;
 	unsigned long id;
 
-	if (!c->kvm->dirty_ring_size || !kvm_slot_dirty_track_enabled(c->leaving) ||
-	    !compat_uses_pml(c->kvm))
-		return;
-
 	/* It makes a vCPU look whether PML is on, and changes nothing. */
-	kvm_call(kvm_make_all_cpus_request)(c->kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
+	kvm_call(kvm_make_all_cpus_request)(kvm, KVM_REQ_UPDATE_CPU_DIRTY_LOGGING);
 
-	kvm_for_each_vcpu(id, vcpu, c->kvm) {
+	kvm_for_each_vcpu(id, vcpu, kvm) {
 		while (kvm_test_request(KVM_REQ_UPDATE_CPU_DIRTY_LOGGING, vcpu) &&
 		       mutex_is_locked(&vcpu->mutex) &&
 		       !READ_ONCE(vcpu->stat.generic.blocking))
@@ -484,11 +474,34 @@ void dirty_await_leaving(const struct layout_change *c)
 }
 
 /**
+ * dirty_await_zapped() - wait until the log has all writes to what has been zapped
+ * @c: the change; @c->zap is zapped
+ *
+ * What leaves must not vanish before its writes are in the rings; for bitmaps,
+ * dirty_report_leaving() can name pages without knowing.  And to what is read-only now there
+ * will be no more writes: who asks for its log then may ask for the last time.
+ *
+ * Context: slots_lock held, and nothing that a vCPU may wait for.  Sleeps.
+ */
+void dirty_await_zapped(const struct layout_change *c)
+{
+	if (!kvm_slot_dirty_track_enabled(c->zap))
+		return;
+
+	if (compat_uses_pml(c->kvm) && (c->kvm->dirty_ring_size || !c->leaving))
+		await_pml(c->kvm);
+
+	/* Who has let a write happen may still have to note it.  What leaves is waited for anyway. */
+	if (!c->leaving)
+		synchronize_srcu_expedited(&c->kvm->srcu);
+}
+
+/**
  * dirty_report_leaving() - give away what is known of writes to what leaves
  * @c: the change; @c->leaving_bits is where the bits go
  *
  * With PML all pages are named, for vCPUs may still know of writes that KVM does not, see
- * dirty_await_leaving().
+ * dirty_await_zapped().
  *
  * Context: slots_lock held; no reader is left that may hold what left.
  */

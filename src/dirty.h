@@ -9,7 +9,7 @@
 
 int dirty_prepare(struct layout_change *c);
 void dirty_carry(struct layout_change *c);
-void dirty_await_leaving(const struct layout_change *c);
+void dirty_await_zapped(const struct layout_change *c);
 void dirty_report_leaving(struct layout_change *c);
 void dirty_account(const struct layout_change *c);
 

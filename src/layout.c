@@ -184,6 +184,8 @@ static int layout_exchange(struct layout_change *c)
 	layout_swap(c, c->old, c->nr_old);
 	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, change_nr_kept(c));
 	dirty_carry(c);
+	if (c->flush)
+		kvm_call(kvm_flush_remote_tlbs)(kvm);
 
 	if (c->zap)
 		arch_layout_zap(c);
@@ -194,8 +196,9 @@ static int layout_exchange(struct layout_change *c)
 	arch_layout_settle(c);
 	debug_phase(PHASE_SETTLED);
 
+	if (c->zap)
+		dirty_await_zapped(c);
 	if (c->leaving) {
-		dirty_await_leaving(c);
 		layout_dismiss(c, c->leaving);
 		dirty_report_leaving(c);
 		swaps++;

@@ -54,9 +54,14 @@ int memslot_set_readonly(struct kvm *kvm, const struct kvm_memslot_set_readonly 
 	/*
 	 * Taking the writable bit away would not do: the fast page fault gives it
 	 * back without a look at the slot's flags.
+	 *
+	 * The other way round, a fault that has found the old slot may take the bit away that
+	 * another one has just given, and before 7.3 the TDP MMU does not flush then.
 	 */
 	if (args->readonly)
 		c.zap = new;
+	else
+		c.flush = true;
 
 	r = layout_replace(&c);
 out:
