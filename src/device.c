@@ -33,7 +33,7 @@ struct memslot_vm {
 	struct list_head node;
 	struct kvm *kvm;
 	struct list_head devices;
-	spinlock_t stats_lock;
+	spinlock_t stats_lock;	/* for @stats */
 	u64 stats[KVM_MEMSLOT_STAT_FAILED + 1];
 };
 

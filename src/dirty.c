@@ -491,7 +491,7 @@ void dirty_await_zapped(const struct layout_change *c)
 	if (compat_uses_pml(c->kvm) && (c->kvm->dirty_ring_size || !c->leaving))
 		await_pml(c->kvm);
 
-	/* Who has let a write happen may still have to note it.  What leaves is waited for anyway. */
+	/* Who has let a write happen may still have to note it.  SHRINK waits for them later. */
 	if (!c->leaving)
 		synchronize_srcu_expedited(&c->kvm->srcu);
 }

@@ -145,8 +145,10 @@ static inline bool compat_flush_tells_trackers(void)
 static inline unsigned long compat_nr_mmu_pages(const struct kvm *kvm)
 {
 #if defined(KVM_HAS_USED_MMU_PAGES)
+	/* KVM counts them under mmu_lock, and nobody relies on this one. */
 	return data_race(READ_ONCE(kvm->arch.n_used_mmu_pages));
 #elif defined(KVM_HAS_MMU_SHADOW_PAGES)
+	/* Likewise. */
 	return data_race(READ_ONCE(kvm->stat.mmu_shadow_pages));
 #else
 #error "kvm_memslot_ops does not know this KVM: how many pages has its shadow MMU?"
