@@ -33,6 +33,7 @@ struct world {
 	struct kvm_vm *vm;
 	char *mem;
 	int dev;
+	uint32_t index;			/* of a ring, up to where it has been harvested */
 };
 
 static void world_make(struct world *w, uint32_t ring_size)
@@ -43,6 +44,7 @@ static void world_make(struct world *w, uint32_t ring_size)
 		.ring_size = ring_size,
 	};
 
+	w->index = 0;
 	w->p = probe_create(&config);
 	w->vm = probe_vm(w->p);
 	w->dev = memslot_ops_open(w->vm);
@@ -252,9 +254,41 @@ static void end_late(struct world *w)
 	world_free(w);
 }
 
+/*
+ * The interrupt that wakes this thread makes the vCPU leave the guest, and the thread runs
+ * before the vCPU can empty its buffer, of which the only CPU has no time left for it: when
+ * @end_writes has kept it from the tail, the log must have what it wrote there all the same.
+ */
+static void assert_late_is_logged(struct world *w, void (*end_writes)(struct world *),
+				  bool (*log_names_tail)(struct world *),
+				  void (*begin_writes)(struct world *))
+{
+	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
+	int round, nr_written = 0;
+	uint64_t before;
+
+	for (round = 0; round < 40; round++) {
+		probe_wait(w->p, 10);
+		log_names_tail(w);
+		before = READ_ONCE(*word);
+		usleep(host_random_between(200, 3000));
+		sem_post(&hog_begins);
+		end_writes(w);
+		if (READ_ONCE(*word) != before) {
+			nr_written++;
+			TEST_ASSERT(log_names_tail(w),
+				    "round %d: a write to the tail is not in the log",
+				    round);
+		}
+		begin_writes(w);
+	}
+	ksft_print_msg("the tail was written to in %d of %d rounds\n",
+		       nr_written, round);
+	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
+}
+
 FIXTURE(late_ring) {
 	struct world w;
-	uint32_t index;
 };
 
 FIXTURE_SETUP(late_ring)
@@ -264,7 +298,6 @@ FIXTURE_SETUP(late_ring)
 	REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL),
 		"this KVM has no dirty rings");
 	REQUIRE_ALL_OPS();
-	self->index = 0;
 	begin_late(&self->w, ring_size());
 }
 
@@ -274,55 +307,38 @@ FIXTURE_TEARDOWN(late_ring)
 }
 
 /* Whether the ring names the page, by the slot's number or as one of a tail. */
-static bool harvest_names_tail(struct probe *p, uint32_t *index)
+static bool ring_names_tail(struct world *w)
 {
-	struct kvm_vcpu *vcpu = probe_vcpu(p, 0);
+	struct kvm_vcpu *vcpu = probe_vcpu(w->p, 0);
 	uint32_t slot, nr = 0;
 	uint64_t offset;
 	bool named = false;
 
-	while (ring_harvest(vcpu, index, &slot, &offset)) {
+	while (ring_harvest(vcpu, &w->index, &slot, &offset)) {
 		named |= slot == RING_NO_SLOT ? !offset :
 			 slot == PROBE_SLOT && offset == TAIL_PAGE;
 		nr++;
 	}
-	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(probe_vm(p)), nr);
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(w->vm), nr);
 	return named;
 }
 
-/*
- * The interrupt that wakes this thread makes the vCPU leave the guest, and the
- * thread runs before the vCPU can empty its buffer, of which the only CPU has no
- * time left for it. By then the tail must not have vanished.
- */
+static void remove_tail(struct world *w)
+{
+	TEST_ASSERT_EQ(slot_shrink(w->dev, PROBE_SLOT, SIZE - PAGE_SIZE, NULL), 0);
+	/* The vCPU has been everywhere since. */
+	probe_wait(w->p, 2);
+}
+
+static void add_tail(struct world *w)
+{
+	TEST_ASSERT_EQ(slot_grow(w->dev, PROBE_SLOT, SIZE), 0);
+}
+
+/* Before it is, the tail must not have vanished. */
 TEST_F(late_ring, is_filled_before_the_tail_vanishes)
 {
-	struct world *w = &self->w;
-	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
-	int round, nr_written = 0;
-	uint64_t before;
-
-	for (round = 0; round < 40; round++) {
-		probe_wait(w->p, 10);
-		harvest_names_tail(w->p, &self->index);
-		before = READ_ONCE(*word);
-		usleep(host_random_between(200, 3000));
-		sem_post(&hog_begins);
-		TEST_ASSERT_EQ(slot_shrink(w->dev, PROBE_SLOT,
-					   SIZE - PAGE_SIZE, NULL), 0);
-		/* The vCPU has been everywhere since. */
-		probe_wait(w->p, 2);
-		if (READ_ONCE(*word) != before) {
-			nr_written++;
-			TEST_ASSERT(harvest_names_tail(w->p, &self->index),
-				    "round %d: a write to the tail is in no ring",
-				    round);
-		}
-		TEST_ASSERT_EQ(slot_grow(w->dev, PROBE_SLOT, SIZE), 0);
-	}
-	ksft_print_msg("the tail was written to in %d of %d rounds\n",
-		       nr_written, round);
-	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
+	assert_late_is_logged(&self->w, remove_tail, ring_names_tail, add_tail);
 }
 
 FIXTURE(late_bitmap) {
@@ -342,12 +358,22 @@ FIXTURE_TEARDOWN(late_bitmap)
 	end_late(&self->w);
 }
 
-static bool log_names_tail(struct world *w)
+static bool bitmap_names_tail(struct world *w)
 {
 	uint64_t bits = 0;
 
 	kvm_vm_get_dirty_log(w->vm, OTHER_SLOT, &bits);
 	return bits;
+}
+
+static void protect_tail(struct world *w)
+{
+	TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 1), 0);
+}
+
+static void unprotect_tail(struct world *w)
+{
+	TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 0), 0);
 }
 
 /* Nobody writes to what is read-only: whoever asks for its log then may ask for the last time. */
@@ -357,30 +383,9 @@ TEST_F(late_bitmap, is_filled_before_protect_returns)
 		.offset = TAIL_PAGE * PAGE_SIZE,
 		.slot = OTHER_SLOT,
 	};
-	struct world *w = &self->w;
-	uint64_t *word = (void *)(w->mem + TAIL_PAGE * PAGE_SIZE);
-	int round, nr_written = 0;
-	uint64_t before;
 
-	TEST_ASSERT_EQ(slot_split(w->dev, PROBE_SLOT, 1, &cut), 0);
-	for (round = 0; round < 40; round++) {
-		probe_wait(w->p, 10);
-		log_names_tail(w);
-		before = READ_ONCE(*word);
-		usleep(host_random_between(200, 3000));
-		sem_post(&hog_begins);
-		TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 1), 0);
-		if (READ_ONCE(*word) != before) {
-			nr_written++;
-			TEST_ASSERT(log_names_tail(w),
-				    "round %d: a write to what is read-only now is not in the log",
-				    round);
-		}
-		TEST_ASSERT_EQ(slot_set_readonly(w->dev, OTHER_SLOT, 0), 0);
-	}
-	ksft_print_msg("what is read-only then was written to in %d of %d rounds\n",
-		       nr_written, round);
-	TEST_ASSERT(nr_written, "the vCPU never wrote to it");
+	TEST_ASSERT_EQ(slot_split(self->w.dev, PROBE_SLOT, 1, &cut), 0);
+	assert_late_is_logged(&self->w, protect_tail, bitmap_names_tail, unprotect_tail);
 }
 
 /* --------------------------------------------------------------- the rings */
