@@ -22,7 +22,7 @@
 
 #define DEVICE		"/dev/lock_waiter"
 
-#define BUSY_SLOT		10
+#define BUSY_SLOT	10
 #define BUSY_GPA	(4UL << 30)
 #define SIZE		(192UL << 20)
 #define STEP		(64UL << 20)

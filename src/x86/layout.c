@@ -601,21 +601,6 @@ void arch_layout_quiesce(struct layout_change *c)
 	write_unlock(&c->kvm->mmu_lock);
 }
 
-/**
- * arch_layout_zap() - take the mappings of a new slot from the vCPUs
- * @c: the change; @c->zap is the slot
- *
- * No mapping can be made from an old slot any more, so what is zapped stays so, or
- * comes back as the new slot allows.
- *
- * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
- *	write, and yields it.
- */
-void arch_layout_zap(struct layout_change *c)
-{
-	zap_slot(c->kvm, c->zap);
-}
-
 /* Can a page-table page that KVM made of a huge page have its first frame in a slot? */
 static bool has_first_frame(const struct kvm_memory_slot *slot)
 {

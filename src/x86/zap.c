@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <linux/sizes.h>
 
+#include "arch.h"
 #include "arrays.h"
 #include "compat/compat.h"
 #include "wrapper/kvm.h"
@@ -94,18 +95,22 @@ static bool is_wanted(rwlock_t *lock)
 }
 
 /**
- * zap_slot() - zap the mappings of a slot
- * @kvm: the VM
- * @slot: the slot
+ * arch_layout_zap() - take the mappings of a new slot from the vCPUs
+ * @c: the change; @c->zap is the slot
  *
- * Whatever was zapped is flushed before anybody else gets mmu_lock.
+ * No mapping can be made from an old slot any more, so what is zapped stays so, or
+ * comes back as the new slot allows.  Whatever was zapped is flushed before anybody else gets
+ * mmu_lock.
  *
- * Context: slots_lock held.  Takes mmu_lock for write, and yields it.
+ * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for
+ *	write, and yields it.
  */
-void zap_slot(struct kvm *kvm, struct kvm_memory_slot *slot)
+void arch_layout_zap(struct layout_change *c)
 {
+	struct kvm_memory_slot *slot = c->zap;
 	gfn_t gfn, next, end = slot->base_gfn + slot->npages;
 	bool flush = false, zapped = true;
+	struct kvm *kvm = c->kvm;
 
 	write_lock(&kvm->mmu_lock);
 

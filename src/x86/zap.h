@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Zapping what is mapped, and not more, nor for longer than others can wait.
+ * Zapping a part of a slot; arch_layout_zap() zaps one.
  */
 #ifndef _MEMSLOT_OPS_ZAP_H
 #define _MEMSLOT_OPS_ZAP_H
@@ -9,6 +9,5 @@
 
 bool zap_range(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t start, gfn_t end,
 	       bool may_block);
-void zap_slot(struct kvm *kvm, struct kvm_memory_slot *slot);
 
 #endif /* _MEMSLOT_OPS_ZAP_H */
