@@ -1001,4 +1001,51 @@ TEST(what_stays_keeps_its_page_tables)
 	munmap(mem, SPARSE);
 }
 
+/* Each of them needs a page table of its own; together they are smaller than what KVM counts by. */
+#define NR_SCATTERED	300
+
+static uint64_t faults_of_scattered(struct probe *p)
+{
+	uint64_t faults = probe_faults(p);
+	int i;
+
+	for (i = 0; i < NR_SCATTERED; i++)
+		probe_read(p, PROBE_GPA + i * HUGE_SIZE);
+	return probe_faults(p) - faults;
+}
+
+/* The limit of so small a VM is 64: with more of them each one's table goes before it is needed again. */
+TEST(limit_on_page_tables_stays)
+{
+	const struct probe_config config = {
+		.nr_vcpus = 1,
+		.size = NR_SCATTERED * HUGE_SIZE,
+	};
+	struct probe *p;
+	char *mem;
+	int dev, i;
+
+	REQUIRE(level_has_rmaps(), "the TDP MMU has no limit");
+	REQUIRE(!level_shadows(), "faults that are the guest's");
+	p = probe_create(&config);
+	dev = memslot_ops_open(probe_vm(p));
+	mem = host_map(2 * PAGE_SIZE, PAGE_SIZE, 0, HOST_PAGES_4K);
+	for (i = 0; i < NR_SCATTERED; i++)
+		slot_must_set(probe_vm(p), PROBE_SLOT + i, 0, PROBE_GPA + i * HUGE_SIZE,
+			      (i ? 1 : 2) * PAGE_SIZE, mem);
+
+	faults_of_scattered(p);
+	for (i = 0; i < 8; i++) {
+		assert_shrink(dev, PROBE_SLOT, 1);
+		faults_of_scattered(p);
+		TEST_ASSERT_EQ(slot_grow(dev, PROBE_SLOT, 2 * PAGE_SIZE), 0);
+		TEST_ASSERT(faults_of_scattered(p) >= NR_SCATTERED,
+			    "after %d operations page tables may be more", 2 * (i + 1));
+	}
+
+	close(dev);
+	probe_free(p);
+	munmap(mem, 2 * PAGE_SIZE);
+}
+
 TEST_HARNESS_MAIN

@@ -111,7 +111,7 @@ static void layout_turn_away(struct layout_change *c)
 	kvm_call(kvm_arch_free_memslot)(c->kvm, c->coming);
 }
 
-/* Tell KVM what the VM's size is now: the limit on its page tables follows from it. */
+/* Tell KVM what the VM's size is now: it sets a limit to page tables by it. */
 static void layout_account(const struct layout_change *c)
 {
 	unsigned long before = change_npages(c->old, change_nr_there(c));

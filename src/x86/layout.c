@@ -825,7 +825,7 @@ bool arch_layout_lend(struct layout_change *c, struct kvm_memory_slot *const *sl
  *
  * KVM sets a limit to page tables by the VM's size.  Where there are more already, it zaps the
  * oldest, whether they are those of what has left or of what stays, and yields to nobody.  So the
- * limit is not set below what is there; with KVM's next own change it is what it is by size.
+ * limit is lowered to what is there at most; with KVM's next own change it is what it is by size.
  *
  * Context: slots_lock held.  Sleeps.
  */
@@ -837,7 +837,9 @@ void arch_layout_commit(struct kvm *kvm, struct kvm_memory_slot *old,
 
 	lockdep_assert_held(&kvm->slots_lock);
 
-	/* This is what it looks at. */
+	/* It would go up each time that vCPUs have used what is spare. */
+	nr_there = min(nr_there, kvm->arch.n_max_mmu_pages);
+	/* This is what KVM looks at. */
 	kvm->nr_memslot_pages = max(npages, nr_there * PAGES_PER_MMU_PAGE);
 	kvm_call(kvm_arch_commit_memory_region)(kvm, old, new, change);
 	kvm->nr_memslot_pages = npages;

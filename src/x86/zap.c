@@ -72,8 +72,8 @@ static gfn_t nr_mappings(const struct kvm *kvm)
 }
 
 /*
- * Heads of rmaps are gone through in any case.  But the TDP MMU passes over what is not mapped:
- * a step through that may be as long as it likes, as long as it does not end in what is.
+ * Heads of rmaps are gone through in any case.  But the TDP MMU passes over what has no page
+ * tables: a step through that may be long, as long as it does not end in much that is mapped.
  */
 static gfn_t step_from(const struct kvm *kvm, const struct kvm_memory_slot *slot, bool in_nothing)
 {
