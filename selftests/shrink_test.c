@@ -1014,7 +1014,7 @@ static uint64_t faults_of_scattered(struct probe *p)
 	return probe_faults(p) - faults;
 }
 
-/* The limit of so small a VM is 64: with more of them each one's table goes before it is needed again. */
+/* The limit of so small a VM is 64: each one's table goes before it is needed again. */
 TEST(limit_on_page_tables_stays)
 {
 	const struct probe_config config = {

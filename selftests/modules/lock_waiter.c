@@ -172,7 +172,7 @@ static int lock_waiter_open(struct inode *inode, struct file *file)
 static int lock_waiter_release(struct inode *inode, struct file *file)
 {
 	if (watched) {
-		/* Who unmaps something now waits for nobody, and has a reference of its own to the VM. */
+		/* Who unmaps something now has a reference to the VM, and waits for nobody. */
 		WRITE_ONCE(watched, NULL);
 		kthread_stop(waiter);
 		fput(vm_file);
