@@ -58,7 +58,11 @@ int check_structures(struct kvm *kvm)
  */
 int check_supported(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
-	if (kvm_arch_has_private_mem(kvm) || slot->flags & KVM_MEM_GUEST_MEMFD)
+	/* KVM_MEM_GUEST_MEMFD, or what a later kernel has: more may belong to it than is copied. */
+	if (slot->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+		return -EOPNOTSUPP;
+
+	if (kvm_arch_has_private_mem(kvm))
 		return -EOPNOTSUPP;
 
 	return 0;

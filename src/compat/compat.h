@@ -35,10 +35,6 @@ KVM: x86/mmu: Drop/zap existing present SPTE even when creating an MMIO SPTE"
 #define WQ_PERCPU	0
 #endif
 
-#ifndef KVM_MEM_GUEST_MEMFD
-#define KVM_MEM_GUEST_MEMFD	0
-#endif
-
 #ifndef KVM_HAS_READONLY_MEM
 static inline bool kvm_arch_has_readonly_mem(struct kvm *kvm)
 {
