@@ -177,7 +177,7 @@ int vendor_init(u32 type)
 		if (vendor_is_there(vendor_names[vendor]))
 			r = vendor_comes(vendor);
 	}
-	/* Where that is still to come, the number can be tried: its notifier waits, or has waited. */
+	/* Where that is still to come, the number can be tried: it makes no VMs yet. */
 	if (!r && !vendors_there) {
 		r = memslot_device_register(type);
 		if (!r)
