@@ -15,6 +15,7 @@ int arch_layout_prepare(struct layout_change *c);
 void arch_layout_unprepare(struct layout_change *c);
 int arch_layout_share(struct layout_change *c);
 void arch_layout_quiesce(struct layout_change *c);
+void arch_layout_flush(struct layout_change *c);
 void arch_layout_zap(struct layout_change *c);
 void arch_layout_settle(struct layout_change *c);
 void arch_layout_forget(struct layout_change *c, struct kvm_memory_slot *slot);

@@ -28,7 +28,7 @@ struct pinned_buffer;
  *	an invalid slot until they are out of every vCPU's reach, and gone then
  * @zap: the one of @new whose mappings are zapped once nobody can make them anew
  *	from an old slot, or NULL
- * @flush: whether TLBs are flushed then, because one may have made a mapping of less
+ * @flush: whether TLBs may have to be flushed then, because one may have made a mapping of less
  *	from an old slot in the place of another that had been made from the new one
  * @leaving_bits: where the final dirty bitmap of @leaving goes, or NULL
  * @ring_ends: for each vCPU, where its dirty ring ended before @coming was there, if entries

@@ -184,9 +184,9 @@ static int layout_exchange(struct layout_change *c)
 	layout_swap(c, c->old, c->nr_old);
 	slots_replace(kvm, c->as_id, c->old, c->nr_old, c->new, change_nr_kept(c));
 	dirty_carry(c);
-	if (c->flush)
-		kvm_call(kvm_flush_remote_tlbs)(kvm);
 
+	if (c->flush)
+		arch_layout_flush(c);
 	if (c->zap)
 		arch_layout_zap(c);
 	if (c->leaving)

@@ -56,7 +56,7 @@ int memslot_set_readonly(struct kvm *kvm, const struct kvm_memslot_set_readonly 
 	 * back without a look at the slot's flags.
 	 *
 	 * The other way round, a fault that has found the old slot may take the bit away that
-	 * another one has just given, and before 6.18 the TDP MMU does not flush then.
+	 * another one has just given, and KVM does not always flush then.
 	 */
 	if (args->readonly)
 		c.zap = new;

@@ -74,6 +74,20 @@ static inline bool compat_has_tdp_roots(struct kvm *kvm)
 }
 
 /**
+ * compat_faults_take_back() - may a fault make an entry allow less than it did, and not flush?
+ * @kvm: the VM
+ *
+ * The shadow MMU flushes; from 6.18 on, the TDP MMU leaves an entry that allows more alone.
+ *
+ * Context: mmu_lock held.
+ */
+static inline bool compat_faults_take_back(struct kvm *kvm)
+{
+	return LINUX_VERSION_MAJOR == 6 && LINUX_VERSION_PATCHLEVEL < 18 &&
+	       compat_has_tdp_roots(kvm);
+}
+
+/**
  * compat_write_track() - where a slot keeps its write-tracking counts
  * @arch: of the slot
  *

@@ -95,6 +95,24 @@ static bool is_wanted(rwlock_t *lock)
 }
 
 /**
+ * arch_layout_flush() - flush what a fault that held an old slot may have taken back
+ * @c: the change
+ *
+ * Context: slots_lock held; no reader of the old set is left.  Takes mmu_lock for a look.
+ */
+void arch_layout_flush(struct layout_change *c)
+{
+	bool due;
+
+	write_lock(&c->kvm->mmu_lock);
+	due = compat_faults_take_back(c->kvm);
+	write_unlock(&c->kvm->mmu_lock);
+
+	if (due)
+		kvm_call(kvm_flush_remote_tlbs)(c->kvm);
+}
+
+/**
  * arch_layout_zap() - take the mappings of a new slot from the vCPUs
  * @c: the change; @c->zap is the slot
  *
