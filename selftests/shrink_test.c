@@ -1001,7 +1001,7 @@ TEST(what_stays_keeps_its_page_tables)
 	munmap(mem, SPARSE);
 }
 
-/* Each of them needs a page table of its own; together they are smaller than what KVM counts by. */
+/* Slots that need a page table each, though all of them together have few pages. */
 #define NR_SCATTERED	300
 
 static uint64_t faults_of_scattered(struct probe *p)
