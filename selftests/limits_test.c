@@ -57,18 +57,6 @@ static void logger_free(struct logger *l)
 	kvm_vm_free(l->vm);
 }
 
-/* What this process has locked, in pages. */
-static unsigned long locked_pages(void)
-{
-	char buf[4096], *line;
-
-	TEST_ASSERT(!host_read("/proc/self/status", buf, sizeof(buf)),
-		    "cannot read the process's status");
-	line = strstr(buf, "VmLck:");
-	TEST_ASSERT(line, "the status tells nothing of locked memory");
-	return strtoul(line + 6, NULL, 10) * 1024 / PAGE_SIZE;
-}
-
 static void limit_locked_pages(unsigned long nr)
 {
 	struct rlimit limit = { nr * PAGE_SIZE, nr * PAGE_SIZE };
@@ -112,7 +100,7 @@ TEST(rlimit_memlock)
 
 	REQUIRE_ALL_OPS();
 	l = logger_make(tail + 1);
-	before = locked_pages();
+	before = host_locked_pages();
 
 	/* Root may, but not the VMM that root starts. */
 	limit_locked_pages(0);
@@ -124,18 +112,18 @@ TEST(rlimit_memlock)
 	/* In one page more than there are bits. */
 	TEST_ASSERT_EQ(slot_shrink(l.dev, ID, PAGE_SIZE, buffer + 8), ENOMEM);
 	slot_assert(l.vm, ID, LOG, GPA, (tail + 1) * PAGE_SIZE, nowhere);
-	TEST_ASSERT_EQ(locked_pages(), before);
+	TEST_ASSERT_EQ(host_locked_pages(), before);
 	memslot_ops_assert_stats(l.dev, 2, 2, 1);
 
 	TEST_ASSERT_EQ(slot_shrink(l.dev, ID, PAGE_SIZE, buffer), 0);
 	slot_assert(l.vm, ID, LOG, GPA, PAGE_SIZE, nowhere);
-	TEST_ASSERT_EQ(locked_pages(), before);
+	TEST_ASSERT_EQ(host_locked_pages(), before);
 
 	/* Nothing is locked where the buffer is no good. */
 	TEST_ASSERT_EQ(slot_grow(l.dev, ID, (tail + 1) * PAGE_SIZE), 0);
 	munmap(buffer + PAGE_SIZE, PAGE_SIZE);
 	TEST_ASSERT_EQ(slot_shrink(l.dev, ID, PAGE_SIZE, buffer), EFAULT);
-	TEST_ASSERT_EQ(locked_pages(), before);
+	TEST_ASSERT_EQ(host_locked_pages(), before);
 	logger_free(&l);
 }
 
@@ -215,7 +203,7 @@ TEST_F(missing_buffer, keeps_nobody_waiting_and_can_be_killed)
 	async_kill(&self->caller);
 	TEST_ASSERT(async_dies(&self->caller), "SHRINK outlives SIGKILL");
 	memslot_ops_assert_stats(self->l.dev, 2, 2, 1);
-	TEST_ASSERT_EQ(locked_pages(), 0);
+	TEST_ASSERT_EQ(host_locked_pages(), 0);
 	slot_assert(self->l.vm, ID, LOG, GPA, (KEPT + TAIL) * PAGE_SIZE,
 		    nowhere);
 

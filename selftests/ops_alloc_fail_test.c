@@ -137,12 +137,13 @@ struct operation {
 	const char *name;
 	struct layout from, to;
 	int swaps;
+	void *bitmap;			/* SHRINK's */
 	int (*call)(int dev, const struct operation *op);
 };
 
 static int call_shrink(int dev, const struct operation *op)
 {
-	return slot_shrink(dev, ID, op->to.nr ? op->to.end[0] : 0, NULL);
+	return slot_shrink(dev, ID, op->to.nr ? op->to.end[0] : 0, op->bitmap);
 }
 
 static int call_split(int dev, const struct operation *op)
@@ -208,6 +209,7 @@ static void fail_each(struct kvm_vm *vm, int dev, char *mem,
 		      const struct operation *op)
 {
 	int nth, err, nr_enomem = 0, nr_fallback = 0;
+	unsigned long locked = host_locked_pages();
 	struct stats before, after;
 	bool failed;
 
@@ -238,6 +240,7 @@ static void fail_each(struct kvm_vm *vm, int dev, char *mem,
 			    after.swaps == before.swaps &&
 			    after.failed == before.failed + 1,
 			    "a failure of %s is not counted as one", op->name);
+		TEST_ASSERT_EQ(host_locked_pages(), locked);
 		layout_assert(vm, &op->from, mem);
 
 		/* What was given up does not stand in the way. */
@@ -266,6 +269,26 @@ TEST_F(alloc_fail, shrink)
 
 	fail_each(self->vm, self->dev, self->mem, &op);
 	op.name = "SHRINK to 0";
+	op.to.nr = 0;
+	fail_each(self->vm, self->dev, self->mem, &op);
+}
+
+/* It has bits to take over, and a buffer to hold for them. */
+TEST_F(alloc_fail, shrink_logged)
+{
+	struct operation op = {
+		.name = "SHRINK of a slot that logs",
+		.from = layout_of(variant->size, 0, 1),
+		.to = layout_of(variant->cut, 0, 1),
+		.swaps = 2,
+		.bitmap = host_map(variant->size / PAGE_SIZE / 8 + PAGE_SIZE,
+				   PAGE_SIZE, 0, HOST_PAGES_4K),
+		.call = call_shrink,
+	};
+
+	op.from.flags = op.to.flags = KVM_MEM_LOG_DIRTY_PAGES;
+	fail_each(self->vm, self->dev, self->mem, &op);
+	op.name = "SHRINK to 0 of a slot that logs";
 	op.to.nr = 0;
 	fail_each(self->vm, self->dev, self->mem, &op);
 }

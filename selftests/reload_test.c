@@ -14,6 +14,7 @@
 #include "memslot_ops.h"
 #include "module.h"
 #include "probe.h"
+#include "starve.h"
 
 #define OPS	MODULE_OPS
 #define VENDOR	"kvm_amd"
@@ -179,6 +180,46 @@ TEST(type_is_taken)
 	TEST_ASSERT(!memslot_ops_present(), "there is a device, without the module");
 	must_load(OPS, "");
 	TEST_ASSERT(memslot_ops_present(), "the device is not there");
+}
+
+/* What is made while the module is loaded is not left behind where something fails. */
+TEST(allocations_fail)
+{
+	int nth, err, image, nr_failed = 0, nr_harmless = 0, fail;
+	char path[256];
+	bool failed;
+
+	REQUIRE_ALL_OPS();
+	REQUIRE(can_reload(), VENDOR " is no module that was loaded");
+	REQUIRE(starve_is_possible(), "no fault injection");
+
+	module_find(OPS, path, sizeof(path));
+	image = module_open(path);
+	fail = starve_open();
+	must_unload(VENDOR);
+	must_unload(OPS);
+	for (nth = 1;; nth++) {
+		starve(fail, nth);
+		err = module_load_fd(image, "", 0);
+		failed = starve_end(fail);
+		if (!failed)
+			break;
+		if (err) {
+			TEST_ASSERT(err == ENOMEM, "allocation %d fails, and loading with %s",
+				    nth, strerror(err));
+			nr_failed++;
+		} else {
+			must_unload(OPS);
+			nr_harmless++;
+		}
+	}
+	TEST_ASSERT(!err, "loading " OPS ": %s", strerror(err));
+	close(image);
+	close(fail);
+	must_load(VENDOR, "");
+	TEST_ASSERT(memslot_ops_present(), "the device is not there");
+	ksft_print_msg("%d allocations failed, %d without harm\n", nr_failed, nr_harmless);
+	TEST_ASSERT(nr_failed, "no allocation failed");
 }
 
 static atomic_bool enough;

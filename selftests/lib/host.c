@@ -147,6 +147,17 @@ void host_quiet(void)
 		   "3600000");
 }
 
+unsigned long host_locked_pages(void)
+{
+	char buf[4096], *line;
+
+	TEST_ASSERT(!host_read("/proc/self/status", buf, sizeof(buf)),
+		    "cannot read the process's status");
+	line = strstr(buf, "VmLck:");
+	TEST_ASSERT(line, "the status tells nothing of locked memory");
+	return strtoul(line + 6, NULL, 10) * 1024 / PAGE_SIZE;
+}
+
 void *host_map(size_t size, size_t align, size_t offset, enum host_pages pages)
 {
 	char *map, *mem;

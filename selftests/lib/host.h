@@ -57,6 +57,9 @@ enum host_pages {
 	HOST_PAGES_THP,
 };
 
+/* What this process has locked, in pages. */
+unsigned long host_locked_pages(void);
+
 /*
  * Anonymous memory, not yet populated, that starts @offset bytes after a
  * multiple of @align.

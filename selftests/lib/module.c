@@ -10,12 +10,23 @@
 
 #include "module.h"
 
-int module_load(const char *path, const char *params, int flags)
+int module_open(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	TEST_ASSERT(fd >= 0, "there is no %s", path);
-	err = syscall(SYS_finit_module, fd, params, flags) ? errno : 0;
+	return fd;
+}
+
+int module_load_fd(int fd, const char *params, int flags)
+{
+	return syscall(SYS_finit_module, fd, params, flags) ? errno : 0;
+}
+
+int module_load(const char *path, const char *params, int flags)
+{
+	int fd = module_open(path), err = module_load_fd(fd, params, flags);
+
 	close(fd);
 	return err;
 }

@@ -16,7 +16,11 @@
 /* Where the host's modules lie, kvm_amd as kvm-amd.ko or kvm_amd.ko. */
 void module_find(const char *name, char *path, size_t size);
 
-/* All return 0 or an errno. The latter does not wait until the module is no longer in use. */
+/* For module_load_fd(). */
+int module_open(const char *path);
+
+/* All return 0 or an errno. The last does not wait until the module is no longer in use. */
+int module_load_fd(int fd, const char *params, int flags);
 int module_load(const char *path, const char *params, int flags);
 int module_load_of_host(const char *name, const char *params);
 int module_unload(const char *name);
