@@ -286,7 +286,8 @@ TEST_F(alloc_fail, shrink_logged)
 		.call = call_shrink,
 	};
 
-	op.from.flags = op.to.flags = KVM_MEM_LOG_DIRTY_PAGES;
+	op.from.flags = KVM_MEM_LOG_DIRTY_PAGES;
+	op.to.flags = KVM_MEM_LOG_DIRTY_PAGES;
 	fail_each(self->vm, self->dev, self->mem, &op);
 	op.name = "SHRINK to 0 of a slot that logs";
 	op.to.nr = 0;
