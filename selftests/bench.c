@@ -814,15 +814,13 @@ static void profile_pair(const struct point *p, const struct pair *pair, enum me
 
 static void ask_profile(void)
 {
-	static const uint64_t sizes[] = { GIB, 16 * GIB, 4096 * GIB };
+	static const uint64_t sizes[] = { GIB, 16 * GIB };
 	static const enum method ways[] = { WAY_MODULE, WAY_RECREATE };
 	struct point p = { .question = "profile", .pages = HOST_PAGES_4K, .rounds = 2 };
 	unsigned int i, j;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		p.size = sizes[i];
-		if (p.size > options.largest)
-			continue;
 		for (p.logging = LOG_OFF; p.logging <= LOG_CLEAN; p.logging++) {
 			for (j = 0; j < ARRAY_SIZE(pairs) * ARRAY_SIZE(ways); j++)
 				profile_pair(&p, &pairs[j / 2], ways[j % 2]);
