@@ -257,41 +257,42 @@ static void fail_each(struct kvm_vm *vm, int dev, char *mem,
 	TEST_ASSERT(nr_enomem, "no allocation of %s failed", op->name);
 }
 
-TEST_F(alloc_fail, shrink)
+/* A part of it, and all of it. */
+static void fail_each_of_shrink(struct kvm_vm *vm, int dev, char *mem,
+				uint64_t size, uint64_t cut, uint32_t flags,
+				void *bitmap)
 {
 	struct operation op = {
 		.name = "SHRINK",
-		.from = layout_of(variant->size, 0, 1),
-		.to = layout_of(variant->cut, 0, 1),
+		.from = layout_of(size, 0, 1),
+		.to = layout_of(cut, 0, 1),
 		.swaps = 2,
+		.bitmap = bitmap,
 		.call = call_shrink,
 	};
 
-	fail_each(self->vm, self->dev, self->mem, &op);
+	op.from.flags = flags;
+	op.to.flags = flags;
+	fail_each(vm, dev, mem, &op);
 	op.name = "SHRINK to 0";
 	op.to.nr = 0;
-	fail_each(self->vm, self->dev, self->mem, &op);
+	fail_each(vm, dev, mem, &op);
+}
+
+TEST_F(alloc_fail, shrink)
+{
+	fail_each_of_shrink(self->vm, self->dev, self->mem, variant->size,
+			    variant->cut, 0, NULL);
 }
 
 /* It has bits to take over, and a buffer to hold for them. */
 TEST_F(alloc_fail, shrink_logged)
 {
-	struct operation op = {
-		.name = "SHRINK of a slot that logs",
-		.from = layout_of(variant->size, 0, 1),
-		.to = layout_of(variant->cut, 0, 1),
-		.swaps = 2,
-		.bitmap = host_map(variant->size / PAGE_SIZE / 8 + PAGE_SIZE,
-				   PAGE_SIZE, 0, HOST_PAGES_4K),
-		.call = call_shrink,
-	};
+	size_t bytes = variant->size / PAGE_SIZE / 8 + PAGE_SIZE;
 
-	op.from.flags = KVM_MEM_LOG_DIRTY_PAGES;
-	op.to.flags = KVM_MEM_LOG_DIRTY_PAGES;
-	fail_each(self->vm, self->dev, self->mem, &op);
-	op.name = "SHRINK to 0 of a slot that logs";
-	op.to.nr = 0;
-	fail_each(self->vm, self->dev, self->mem, &op);
+	fail_each_of_shrink(self->vm, self->dev, self->mem, variant->size,
+			    variant->cut, KVM_MEM_LOG_DIRTY_PAGES,
+			    host_map(bytes, PAGE_SIZE, 0, HOST_PAGES_4K));
 }
 
 TEST_F(alloc_fail, split)
